@@ -1,0 +1,101 @@
+"""Attention: every position asks a question, and takes a mixture of the answers it may see.
+
+    attention(Q, K, V) = softmax( Q Kᵀ / √d + mask ) V        (Vaswani et al. 2017, §3.2)
+
+DALL·E reads one stream, caption first and picture second, and each of its layers may look at a
+different part of the past (Ramesh et al. 2021, appendix B.1, figure 11). A mask is a boolean
+matrix, True where the query (row) may see the key (column). Every mask here lets all positions see
+all earlier text; they differ in which earlier *codes* a code may see:
+
+    causal         all of them
+    row            the W codes before it, and itself: back to the one above the next
+    column         those straight above it, and itself
+    convolutional  those above and to the left within a square of `kernel` codes across
+
+Shapes: B batch, M heads, S stream, D width, d = D / M.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from minidalle.errors import MinidalleError
+
+MASKS = ("causal", "row", "column", "convolutional")
+
+
+def stream_mask(kind: str, text: int, grid: int, kernel: int = 11) -> Tensor:
+    """Which positions of the stream may see which: bool, S × S with S = text + grid².
+
+    text: positions before the first code; grid: W, codes across a picture.
+    """
+    if kind not in MASKS:
+        raise MinidalleError(f"attention mask {kind!r}: choose of {', '.join(MASKS)}")
+    length = text + grid * grid
+    i, j = torch.arange(length)[:, None], torch.arange(length)[None, :]
+    past = j <= i
+    query, key = i - text, j - text  # raster indices of codes; negative inside the text
+    down = query.div(grid, rounding_mode="floor") - key.div(grid, rounding_mode="floor")
+    across = query % grid - key % grid
+    near = {
+        "causal": past,
+        "row": query - key <= grid,
+        "column": across == 0,
+        "convolutional": (down <= kernel // 2) & (across.abs() <= kernel // 2),
+    }[kind]
+    return past & (near | (key < 0))
+
+
+def layer_kinds(layers: int) -> list[str]:
+    """The paper's order: row, row, column, row, and over again; the last layer convolutional."""
+    kinds = ["column" if (i - 2) % 4 == 0 else "row" for i in range(layers)]
+    return [*kinds[:-1], "convolutional"]
+
+
+class KVCache:
+    """The keys and values of one layer so far, in buffers made once for the whole stream.
+
+    Drawing code by code, only the newest position is computed; all else is read from here.
+    """
+
+    def __init__(self, batch: int, heads: int, length: int, d: int, like: Tensor) -> None:
+        self.keys = like.new_empty(batch, heads, length, d)  # B M S d
+        self.values = torch.empty_like(self.keys)
+        self.length = 0
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store B M t d more of each; returns all that is stored."""
+        end = self.length + keys.shape[2]
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def repeat(self, n: int) -> None:
+        """Give each sequence n copies: n candidates go on from one caption, read only once."""
+        self.keys = self.keys.repeat_interleave(n, 0)
+        self.values = self.values.repeat_interleave(n, 0)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: B S D → B S D."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise MinidalleError(f"width {width} does not divide into {heads} heads: change one")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """`mask`: bool, queries × keys, True where seen; None sees all. With a `cache`, x holds
+        only the newest positions and the keys are all positions so far."""
+        q, k, v = rearrange(self.qkv(x), "b s (n m d) -> n b m s d", n=3, m=self.heads)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # B M S d
+        return self.out(rearrange(y, "b m s d -> b s (m d)"))

@@ -1,0 +1,134 @@
+"""CLIP: two towers that put a picture and its caption in the same place.
+
+    similarity = cosine( image tower(picture), text tower(caption) )
+
+Of a batch of B pairs, every picture must find its own caption among B, and every caption its own
+picture (Radford et al. 2021, figure 3): with logits L = exp(s) · similarities, B × B,
+
+    loss = ½ · cross-entropy(rows of L, diagonal) + ½ · cross-entropy(columns of L, diagonal)
+
+Both halves are needed: with one of them alone, a caption that fits everything goes unpunished.
+DALL·E draws many candidates and shows those that CLIP ranks first (Ramesh et al. 2021, §2.6).
+
+Shapes: B batch, P patches, T text tokens, D width, E embedding.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops.layers.torch import Rearrange
+from torch import Tensor, nn
+
+from minidalle.errors import MinidalleError
+from minidalle.transformer import Transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIPConfig:
+    """The shape of both towers."""
+
+    vocab_size: int = 2048  # text tokens, padding left out: the tokenizer's
+    text_length: int = 32  # T, tokens that a caption is padded or cut to
+    image_size: int = 64  # pixels across a picture
+    patch: int = 8  # pixels across a patch
+    width: int = 192  # D of both towers
+    image_layers: int = 4
+    text_layers: int = 3
+    heads: int = 6
+    embedding: int = 128  # E, where the towers meet
+    max_scale: float = 100.0  # the learned temperature's exp(s) stays below this (CLIP: 100)
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch:
+            raise MinidalleError(
+                f"image_size {self.image_size} is no multiple of patch {self.patch}: change one"
+            )
+
+
+class CLIPLosses(NamedTuple):
+    """Scalars: losses in nats, accuracies as shares of the batch."""
+
+    total: Tensor
+    image_to_text: Tensor
+    text_to_image: Tensor
+    accuracy: Tensor  # pictures whose own caption comes first
+
+
+class Tower(nn.Module):
+    """A class token and S vectors, B S D, become one unit vector, B E."""
+
+    def __init__(self, length: int, layers: int, config: CLIPConfig) -> None:
+        super().__init__()
+        c = config
+        self.summary = nn.Parameter(torch.zeros(c.width))
+        self.position = nn.Parameter(0.02 * torch.randn(length, c.width))
+        self.transformer = Transformer(c.width, layers, c.heads)
+        self.project = nn.Linear(c.width, c.embedding, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.summary.expand(len(x), 1, -1), x + self.position], dim=1)
+        return F.normalize(self.project(self.transformer(x)[:, 0]).float(), dim=-1)
+
+
+class CLIP(nn.Module):
+    """Images (B 3 H W in [0, 1]) and captions (B T ids, padded) to unit vectors, B E."""
+
+    def __init__(self, config: CLIPConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.patches = nn.Sequential(
+            Rearrange("b c (h p) (w q) -> b (h w) (c p q)", p=c.patch, q=c.patch),
+            nn.Linear(3 * c.patch**2, c.width),
+        )
+        self.words = nn.Embedding(c.vocab_size + c.text_length, c.width)
+        nn.init.normal_(self.words.weight, std=0.02)
+        self.image_tower = Tower((c.image_size // c.patch) ** 2, c.image_layers, c)
+        self.text_tower = Tower(c.text_length, c.text_layers, c)
+        self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # s, as CLIP starts it
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """B 3 H W in [0, 1] → B E, of length one."""
+        return self.image_tower(self.patches(2 * images - 1))
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        """B T ids → B E, of length one."""
+        return self.text_tower(self.words(text))
+
+    def forward(self, images: Tensor, text: Tensor) -> CLIPLosses:
+        """The symmetric contrastive loss of B pairs; no caption may occur twice in a batch."""
+        scale = self.scale.exp().clamp(max=self.config.max_scale)
+        return contrastive_loss(self.encode_image(images), self.encode_text(text), scale)
+
+
+def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> CLIPLosses:
+    """InfoNCE both ways, on unit vectors, B E each."""
+    logits = scale * image @ text.T  # B B
+    target = torch.arange(len(logits), device=logits.device)
+    rows, columns = F.cross_entropy(logits, target), F.cross_entropy(logits.T, target)
+    accuracy = (logits.argmax(1) == target).float().mean()
+    return CLIPLosses((rows + columns) / 2, rows, columns, accuracy)
+
+
+@torch.no_grad()
+def rerank(clip: CLIP, images: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates of one caption, best first: their order, N, and similarities in that order."""
+    similarity = clip.encode_image(images) @ clip.encode_text(text)[0]
+    order = similarity.argsort(descending=True, stable=True)
+    return order, similarity[order]
+
+
+@torch.no_grad()
+def retrieval_at_1(image: Tensor, text: Tensor, pool: int = 100) -> float:
+    """Share of pictures whose own caption is the nearest of `pool` captions; vectors as B E.
+
+    The B pairs are dealt into pools in order; a last, smaller pool is left out.
+    """
+    hits = [
+        (i @ t.T).argmax(1) == torch.arange(pool, device=i.device)
+        for i, t in zip(image.split(pool), text.split(pool), strict=True)
+        if len(i) == pool
+    ]
+    return torch.cat(hits).float().mean().item()

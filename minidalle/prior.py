@@ -1,0 +1,130 @@
+"""The prior: one transformer that reads a caption and goes on with a picture, code by code.
+
+    stream   BOS  t₁ … t_T  c₁ … c_{N−1}
+    target   t₁  …  t_T  c₁  …  c_N            each position predicts what comes next
+
+    loss = 1/8 · mean over text of −ln p(t) + 7/8 · mean over codes of −ln p(c)
+
+(Ramesh et al. 2021, §2.2.) A code's position is a learned row plus a learned column; padding after
+a caption has a learned token for each position; each layer sees its own part of the past
+(`attention.layer_kinds`). The caption that says nothing, all padding, is trained on a tenth of the
+pictures, so that guidance has something to lean away from.
+
+Shapes: B batch, T text tokens, N = grid² image tokens, K codebook, D width.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minidalle.attention import KVCache, layer_kinds, stream_mask
+from minidalle.errors import MinidalleError
+from minidalle.transformer import Transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """The shape of a prior and of the stream that it models."""
+
+    vocab_size: int = 2048  # text tokens, padding left out: the tokenizer's (paper: 16384)
+    text_length: int = 32  # T, tokens that a caption is padded or cut to (paper: 256)
+    codes: int = 512  # K, the dVAE's codebook (paper: 8192)
+    grid: int = 8  # codes across a picture (paper: 32)
+    width: int = 256  # D (paper: 3968)
+    layers: int = 8  # (paper: 64)
+    heads: int = 8  # (paper: 62)
+    kernel: int = 11  # codes across the convolutional mask of the last layer (paper: 11)
+    text_weight: float = 1 / 8  # share of the text in the loss (paper: 1/8)
+    dropout: float = 0.0  # on what each block adds
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.text_weight < 1:
+            raise MinidalleError(f"text_weight {self.text_weight}: a share from 0 to below 1")
+
+
+class PriorLosses(NamedTuple):
+    """Scalars in nats."""
+
+    total: Tensor
+    text: Tensor  # mean over caption tokens, padding left out
+    image: Tensor  # mean over image tokens
+
+
+class Prior(nn.Module):
+    """A joint model of captions (B T ids, padded) and pictures (B N codes in raster order)."""
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.start = nn.Parameter(torch.zeros(c.width))  # BOS
+        self.text_token = nn.Embedding(c.vocab_size + c.text_length, c.width)  # words, then padding
+        self.text_position = nn.Embedding(c.text_length, c.width)
+        self.code_token = nn.Embedding(c.codes, c.width)
+        self.row, self.column = nn.Embedding(c.grid, c.width), nn.Embedding(c.grid, c.width)
+        self.transformer = Transformer(c.width, c.layers, c.heads, c.dropout)
+        self.text_head = nn.Linear(c.width, c.vocab_size, bias=False)
+        self.code_head = nn.Linear(c.width, c.codes, bias=False)
+        for module in self.children():
+            if isinstance(module, nn.Embedding) or module in (self.text_head, self.code_head):
+                nn.init.normal_(module.weight, std=0.02)
+        self.text_head.weight = nn.Parameter(self.text_token.weight.data[: c.vocab_size].clone())
+        kinds = layer_kinds(c.layers)
+        masks = {kind: stream_mask(kind, c.text_length + 1, c.grid, c.kernel) for kind in kinds}
+        self.kinds = kinds
+        for kind, mask in masks.items():
+            self.register_buffer(f"mask_{kind}", mask, persistent=False)
+
+    def masks(self, start: int, end: int) -> list[Tensor]:
+        """Each layer's mask for queries start..end−1 of the stream over keys 0..end−1."""
+        return [getattr(self, f"mask_{kind}")[start:end, :end] for kind in self.kinds]
+
+    def embed_text(self, text: Tensor) -> Tensor:
+        """BOS and the caption: B T → B (1 + T) D."""
+        x = self.text_token(text) + self.text_position.weight
+        return torch.cat([self.start.expand(len(x), 1, -1), x], dim=1)
+
+    def embed_codes(self, codes: Tensor, first: int = 0) -> Tensor:
+        """Codes at raster positions first, first + 1, …: B n → B n D."""
+        at = first + torch.arange(codes.shape[1], device=codes.device)
+        grid = self.config.grid
+        return self.code_token(codes) + self.row(at // grid) + self.column(at % grid)
+
+    def forward(self, text: Tensor, codes: Tensor) -> PriorLosses:
+        """The losses on captions, B T, and their pictures' codes, B N."""
+        text_logits, code_logits = self.logits(text, codes)
+        is_word = text < self.config.vocab_size
+        target = text.where(is_word, -100)
+        text_loss = F.cross_entropy(text_logits.float().flatten(0, 1), target.flatten(),
+                                    reduction="sum") / is_word.sum().clamp(min=1)  # fmt: skip
+        image_loss = F.cross_entropy(code_logits.float().flatten(0, 1), codes.flatten())
+        w = self.config.text_weight
+        return PriorLosses(w * text_loss + (1 - w) * image_loss, text_loss, image_loss)
+
+    def logits(self, text: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """What each position expects next: text B T vocab, codes B N K."""
+        x = torch.cat([self.embed_text(text), self.embed_codes(codes[:, :-1])], dim=1)
+        y = self.transformer(x, self.masks(0, x.shape[1]))  # B (T + N) D
+        t = self.config.text_length
+        return self.text_head(y[:, :t]), self.code_head(y[:, t:])
+
+    # --- Drawing, one code at a time ---------------------------------------------------------------
+
+    def read(self, text: Tensor) -> tuple[list[KVCache], Tensor]:
+        """Read captions once: B T → a cache a layer, and the logits of the first code, B K."""
+        c = self.config
+        x = self.embed_text(text)
+        length = 1 + c.text_length + c.grid**2
+        caches = [
+            KVCache(len(x), c.heads, length, c.width // c.heads, x) for _ in range(c.layers)
+        ]
+        y = self.transformer(x, self.masks(0, x.shape[1]), caches)
+        return caches, self.code_head(y[:, -1])
+
+    def step(self, code: Tensor, position: int, caches: list[KVCache]) -> Tensor:
+        """Append the code at a raster position, B; the logits of the one after it, B K."""
+        x = self.embed_codes(code[:, None], first=position)
+        start = 1 + self.config.text_length + position
+        return self.code_head(self.transformer(x, self.masks(start, start + 1), caches)[:, -1])

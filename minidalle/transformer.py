@@ -1,0 +1,60 @@
+"""The transformer: blocks that look around (attention) and think (MLP), one after the other.
+
+    x ← x + attention(norm(x))
+    x ← x + MLP(norm(x))
+
+The same stack serves the prior, with causal masks and a cache, and both towers of CLIP, with none.
+Pre-norm residual blocks as in GPT-2 (Radford et al. 2019), which the paper follows.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from minidalle.attention import Attention, KVCache
+
+
+class Block(nn.Module):
+    """One layer: B S D → B S D."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm_1(x), mask, cache))
+        return x + self.dropout(self.mlp(self.norm_2(x)))
+
+
+class Transformer(nn.Module):
+    """`layers` blocks and a last norm: B S D → B S D."""
+
+    def __init__(self, width: int, layers: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        for name, p in self.named_parameters():
+            if name.endswith("weight") and p.ndim == 2:
+                # What writes into the residual stream starts smaller: 2 · layers writes add up.
+                writes = name.endswith(("out.weight", "mlp.2.weight"))
+                nn.init.normal_(p, std=0.02 / (2 * layers) ** 0.5 if writes else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
+
+    def forward(
+        self,
+        x: Tensor,
+        masks: Sequence[Tensor | None] | None = None,
+        caches: Sequence[KVCache] | None = None,
+    ) -> Tensor:
+        """`masks` and `caches`: one a layer."""
+        for i, block in enumerate(self.blocks):
+            x = block(x, masks[i] if masks else None, caches[i] if caches else None)
+        return self.norm(x)
