@@ -12,7 +12,7 @@ import random
 import re
 
 from minidalle.errors import MinidalleError
-from minidalle.facts import PLAYERS, Facts, Thing
+from minidalle.facts import COLOURS, PLAYERS, Facts, Thing
 
 LANGUAGES = ("en", "zh")
 PLANTS = ("tree", "flower")
@@ -40,7 +40,7 @@ NAMED = {  # one word for a kind and a colour together
     "zh": {"金毛犬": ("dog", "yellow"), "网球": ("ball", "yellow"), "北极熊": ("bear", "white")},
 }  # fmt: skip
 COLOUR_WORDS = {
-    "en": {c: [c] for c in "red orange yellow green blue purple pink brown black white".split()},
+    "en": {colour: [colour] for colour in COLOURS},
     "zh": {"red": ["红色", "红"], "orange": ["橙色"], "yellow": ["黄色", "黄"],
            "green": ["绿色", "绿"], "blue": ["蓝色", "蓝"], "purple": ["紫色"],
            "pink": ["粉色", "粉红色"], "brown": ["棕色"], "black": ["黑色", "黑"],
@@ -80,7 +80,7 @@ POSTURES = {
 }
 
 
-# --- Writing -------------------------------------------------------------------------------------
+# --- Writing --------------------------------------------------------------------------------------
 
 
 def describe(scene, language: str = "en", seed: int | str = 0, all_colours: bool = False) -> str:
@@ -211,7 +211,7 @@ def _told_way_round(facts: Facts, rng: random.Random) -> tuple[str, tuple[Thing,
     return facts.relation, facts.things
 
 
-# --- Reading -------------------------------------------------------------------------------------
+# --- Reading --------------------------------------------------------------------------------------
 
 
 def _lexicon() -> dict[str, tuple[str, object]]:

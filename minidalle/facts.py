@@ -12,8 +12,9 @@ leaves others open: "a red car" says nothing of place or size. Both are written 
 from dataclasses import dataclass, replace
 
 KINDS = (
-    "circle square triangle star heart car bear dog cat house tree boat fish flower bird ball"
-).split()
+    "circle", "square", "triangle", "star", "heart", "car", "bear", "dog",
+    "cat", "house", "tree", "boat", "fish", "flower", "bird", "ball",
+)  # fmt: skip
 COLOURS = {  # red green blue, 0..255
     "red": (228, 40, 46),
     "orange": (252, 140, 28),
@@ -26,7 +27,7 @@ COLOURS = {  # red green blue, 0..255
     "black": (34, 34, 40),
     "white": (252, 252, 252),
 }
-PLACES = "grass snow sand sea night road".split()
+PLACES = ("grass", "snow", "sand", "sea", "night", "road")
 SIZES = ("small", "big")
 RELATIONS = ("left of", "above", "playing with")  # "right of" and "below" are these, read backwards
 PLAYERS = ("bear", "dog", "cat", "bird")
@@ -88,7 +89,11 @@ def mutations(facts: Facts) -> list[tuple[str, Facts]]:
 
     def change_thing(field: str, values) -> None:
         # A group is changed as a whole: "three red cars" becomes "three blue cars".
-        places = [range(len(facts.things))] if facts.is_group else [[i] for i in range(len(facts.things))]
+        places = (
+            [range(len(facts.things))]
+            if facts.is_group
+            else [[i] for i in range(len(facts.things))]
+        )
         for chosen in places:
             old = getattr(facts.things[chosen[0]], field)
             for value in values:

@@ -110,16 +110,14 @@ class Prior(nn.Module):
         t = self.config.text_length
         return self.text_head(y[:, :t]), self.code_head(y[:, t:])
 
-    # --- Drawing, one code at a time ---------------------------------------------------------------
+    # --- Drawing, one code at a time --------------------------------------------------------------
 
     def read(self, text: Tensor) -> tuple[list[KVCache], Tensor]:
         """Read captions once: B T → a cache a layer, and the logits of the first code, B K."""
         c = self.config
         x = self.embed_text(text)
         length = 1 + c.text_length + c.grid**2
-        caches = [
-            KVCache(len(x), c.heads, length, c.width // c.heads, x) for _ in range(c.layers)
-        ]
+        caches = [KVCache(len(x), c.heads, length, c.width // c.heads, x) for _ in range(c.layers)]
         y = self.transformer(x, self.masks(0, x.shape[1]), caches)
         return caches, self.code_head(y[:, -1])
 

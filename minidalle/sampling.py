@@ -7,7 +7,7 @@ twice, with the caption and without, and goes further from the one than from the
 
     logits = empty + guidance · (caption − empty)          guidance = 1 is no guidance
 
-Chance is drawn per candidate: candidate c of a seed is the same picture whatever is drawn beside it.
+Chance is drawn per candidate: candidate c of a seed is the same whatever is drawn beside it.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,9 @@
 """The storybook world: pictures whose every fact is known, with captions in two languages.
 
-A scene is a lone thing, a group of two or three equal things, or a pair in a relation. Things sit on an 8 × 8 lattice of cells, so that a picture is a small puzzle
-of repeating pieces: a 64-pixel picture has 8-pixel cells, a small thing fills 3 × 3 of them, a big
-one 5 × 5. This coarse lattice is what lets a laptop learn the world in minutes.
+A scene is a lone thing, a group of two or three equal things, or a pair in a relation. Things sit
+on an 8 × 8 lattice of cells, so that a picture is a small puzzle of repeating pieces: a 64-pixel
+picture has 8-pixel cells, a small thing fills 3 × 3 of them, a big one 5 × 5. This coarse lattice
+is what lets a laptop learn the world in minutes.
 
 Data is a function: sample i of a split is f(split, seed, i), with no state to save or lose.
 
@@ -18,7 +19,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minidalle.captions import describe
-from minidalle.facts import COLOURS, KINDS, PLACES, PLAYERS, RELATIONS, SIZES, TOYS, Facts, Thing, mutations
+from minidalle.facts import (
+    COLOURS,
+    KINDS,
+    PLACES,
+    PLAYERS,
+    RELATIONS,
+    SIZES,
+    TOYS,
+    Facts,
+    Thing,
+    mutations,
+)
 from minidalle.sprites import backdrop, sprite
 
 CELLS = 8  # a picture is CELLS × CELLS cells
@@ -55,7 +67,7 @@ def render(scene: Scene, size: int = 64) -> np.ndarray:
     return image
 
 
-# --- Sampling scenes ----------------------------------------------------------------------------
+# --- Sampling scenes ------------------------------------------------------------------------------
 
 
 def lay_out(facts: Facts, rng: random.Random) -> Scene:

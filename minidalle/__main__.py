@@ -1,0 +1,177 @@
+"""The command line: `minidalle generate`, `minidalle train`, `minidalle evaluate`.
+
+Whatever a user can get wrong ends in one line and exit status 2; Ctrl-C and SIGTERM end a training
+at the next step, saved, with 130 and 143.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import warnings
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minidalle.errors import MinidalleError
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Caption → ranked pictures, one labelled strip."""
+    from minidalle.pipeline import MiniDALLE
+
+    model = MiniDALLE.load(args.bundle, args.device)
+    steps = model.dvae.config.grid**2
+    bar = partial(tqdm, total=steps, desc="drawing", unit="code", disable=args.json or None)
+    ranked = model.generate(
+        args.caption, args.candidates, args.keep, args.seed, progress=bar,
+        temperature=args.temperature, guidance=args.guidance, top_k=args.top_k, top_p=args.top_p,
+    )  # fmt: skip
+    out = ranked.save(args.out)
+    if args.json:
+        print(json.dumps({
+            "caption": ranked.caption, "seed": args.seed, "candidates": args.candidates,
+            "scores": [round(float(s), 4) for s in ranked.scores],
+            "order": ranked.order.tolist(), "out": str(out),
+        }, ensure_ascii=False))  # fmt: skip
+    else:
+        scores = ", ".join(f"{s:.3f}" for s in ranked.scores)
+        print(f"{out}: best {len(ranked.scores)} of {args.candidates}, similarity {scores}")
+
+
+def train(args: argparse.Namespace) -> None:
+    """One stage, or all four and the bundle."""
+    from minidalle.bundle import assemble
+    from minidalle.datasets import ImageFolder
+    from minidalle.presets import preset
+    from minidalle.stages import STAGES, FolderSource, Stages
+    from minidalle.storybook import Storybook
+    from minidalle.training import pick_device
+
+    chosen = preset(args.preset)
+    out = args.out or Path("runs") / chosen.name
+    if args.data:
+        bar = partial(tqdm, desc="reading pictures", unit="picture")
+        folder = ImageFolder(args.data, chosen.dvae.image_size, strict=args.strict, progress=bar)
+        print(folder.report(), file=sys.stderr)
+        source = FolderSource(folder)
+    else:
+        source = Storybook(chosen.dvae.image_size)
+    stages = Stages(chosen, source, out, pick_device(args.device))
+    names = STAGES if args.stage == "all" else (args.stage,)
+    with _Stop() as stop:
+        for name in names:
+            if name == "tokenizer":
+                tokenizer = stages.tokenizer()
+                print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
+                continue
+            with (
+                closing(stages.train(name, args.resume)) as records,
+                tqdm(desc=f"{name:5}", unit="step", total=stages.steps(name)) as bar,
+            ):
+                for record in records:
+                    bar.update(record.step - bar.n)
+                    losses = " ".join(f"{k} {v:.3f}" for k, v in record.losses.items())
+                    bar.set_postfix_str(f"{losses}, {record.images_per_second:.0f} pictures/s")
+                    if stop.signal:
+                        break
+            if stop.signal:
+                print(f"stopped and saved in {out / name}; go on with --resume", file=sys.stderr)
+                sys.exit(128 + stop.signal)
+    if args.stage == "all":
+        print(f"bundle: {assemble(stages)}")
+
+
+class _Stop:
+    """Turns SIGINT and SIGTERM into a flag, so that the step at hand is finished and saved."""
+
+    def __enter__(self) -> "_Stop":
+        self.signal = 0
+        self.before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number: int, frame) -> None:
+        self.signal = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """The report of evaluate.py, as a table and as JSON."""
+    from minidalle.evaluate import evaluate as measure
+    from minidalle.pipeline import MiniDALLE
+
+    model = MiniDALLE.load(args.bundle, args.device)
+    bar = partial(tqdm, total=args.captions, desc="judging", unit="caption")
+    report, _ = measure(
+        model, args.split, args.language, args.captions, args.candidates, args.seed, bar
+    )
+    text = json.dumps(report, indent=2)
+    if args.json:
+        args.json.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(prog="minidalle", description="Text becomes pictures.")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    g = commands.add_parser("generate", help="a caption becomes ranked pictures")
+    g.set_defaults(run=generate)
+    g.add_argument("caption", help='in English or Chinese: "a red car on the grass"')
+    g.add_argument("--candidates", type=int, default=32, help="pictures to draw (32)")
+    g.add_argument("--keep", type=int, default=4, help="pictures to keep, best first (4)")
+    g.add_argument("--seed", type=int, default=0, help="another seed, other pictures (0)")
+    g.add_argument("--temperature", type=float, help="below 1 safer, above 1 wilder")
+    g.add_argument("--guidance", type=float, help="how hard to follow the caption; 1 is plain")
+    g.add_argument("--top-k", type=int, help="draw among the k likeliest codes only")
+    g.add_argument("--top-p", type=float, help="draw among codes that reach this probability")
+    g.add_argument("--bundle", type=Path, help="a trained bundle (the one that ships)")
+    g.add_argument("--out", type=Path, default=Path("pictures.png"), help="(pictures.png)")
+    g.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    t = commands.add_parser("train", help="train a stage, or all of them into a bundle")
+    t.set_defaults(run=train)
+    t.add_argument("stage", choices=("tokenizer", "dvae", "prior", "clip", "all"))
+    t.add_argument("--preset", help="smoke, class or full (class)")
+    t.add_argument("--data", type=Path, help="your own pictures and captions (the storybook)")
+    t.add_argument("--strict", action="store_true", help="fail on the first bad picture in --data")
+    t.add_argument("--out", type=Path, help="where checkpoints go (runs/PRESET)")
+    t.add_argument("--resume", action="store_true", help="go on where an earlier run stopped")
+
+    e = commands.add_parser("evaluate", help="measure caption fidelity with the exact judge")
+    e.set_defaults(run=evaluate)
+    e.add_argument("--bundle", type=Path, help="a trained bundle (the one that ships)")
+    e.add_argument("--split", choices=("validation", "compositions"), default="validation")
+    e.add_argument("--language", choices=("en", "zh"), default="en")
+    e.add_argument("--captions", type=int, default=600, help="how many captions (600)")
+    e.add_argument("--candidates", type=int, nargs="+", default=[1, 32], help="best of (1 32)")
+    e.add_argument("--seed", type=int, default=0)
+    e.add_argument("--json", type=Path, metavar="FILE", help="write the report here as well")
+
+    for command in (g, t, e):
+        command.add_argument("--device", help="cpu, cuda, cuda:1, mps (a GPU where there is one)")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0 when all went well."""
+    args = parser().parse_args(argv)
+    warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+    try:
+        args.run(args)
+    except MinidalleError as error:
+        print(f"minidalle: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

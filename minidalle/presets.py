@@ -1,0 +1,79 @@
+"""The sizes: smoke (seconds, for tests), class (a lesson on a laptop), full (what ships).
+
+The one place that knows them, and the only reader of the environment variable MINIDALLE_PRESET.
+"""
+
+import os
+from dataclasses import dataclass, replace
+
+from minidalle.clip import CLIPConfig
+from minidalle.dvae import DVAEConfig
+from minidalle.errors import MinidalleError
+from minidalle.prior import PriorConfig
+from minidalle.sampling import SamplingConfig
+from minidalle.training import FitConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Sizes and training of all four stages. Vocabulary and grid follow from earlier stages."""
+
+    name: str
+    captions: int  # that the tokenizer is trained on
+    vocab_size: int  # tokens it may learn; it stops sooner when nothing repeats
+    bpe_dropout: float  # share of merges left out in the prior's training (paper: 0.1)
+    caption_dropout: float  # share of captions left out in the prior's training, for guidance
+    dvae: DVAEConfig
+    dvae_fit: FitConfig
+    prior: PriorConfig
+    prior_fit: FitConfig
+    clip: CLIPConfig
+    clip_fit: FitConfig
+    sampling: SamplingConfig  # how the bundle draws unless told otherwise
+
+
+_PRIOR_FIT = {"betas": (0.9, 0.96), "weight_decay": 4.5e-2, "ema": 0.999}
+_CLIP_FIT = {"betas": (0.9, 0.98), "weight_decay": 0.1, "ema": 0.999}
+
+FULL = Preset(
+    name="full",
+    captions=20_000,
+    vocab_size=2048,
+    bpe_dropout=0.1,
+    caption_dropout=0.1,
+    dvae=DVAEConfig(),
+    dvae_fit=FitConfig(steps=12_000, batch_size=16, lr=4e-3),
+    prior=PriorConfig(text_length=24, width=256, layers=6, heads=8),
+    prior_fit=FitConfig(steps=6000, batch_size=64, lr=1.5e-3, warmup=300, **_PRIOR_FIT),
+    clip=CLIPConfig(text_length=24),
+    clip_fit=FitConfig(steps=2000, batch_size=128, lr=1e-3, warmup=200, **_CLIP_FIT),
+    sampling=SamplingConfig(),
+)
+CLASS = replace(
+    FULL,
+    name="class",
+    dvae_fit=replace(FULL.dvae_fit, steps=6000),
+    prior_fit=replace(FULL.prior_fit, steps=1800),
+    clip_fit=replace(FULL.clip_fit, steps=500),
+)
+SMOKE = replace(
+    FULL,
+    name="smoke",
+    captions=500,
+    vocab_size=400,
+    dvae=DVAEConfig(codes=64, widths=(16, 32), blocks=1, code_width=16),
+    dvae_fit=FitConfig(steps=6, batch_size=4, warmup=2),
+    prior=PriorConfig(text_length=24, width=32, layers=2, heads=2),
+    prior_fit=FitConfig(steps=6, batch_size=4, warmup=2, **_PRIOR_FIT),
+    clip=CLIPConfig(text_length=24, width=32, image_layers=1, text_layers=1, heads=2, embedding=16),
+    clip_fit=FitConfig(steps=6, batch_size=4, warmup=2, **_CLIP_FIT),
+)
+PRESETS = {preset.name: preset for preset in (SMOKE, CLASS, FULL)}
+
+
+def preset(name: str | None = None) -> Preset:
+    """The preset of that name, or of MINIDALLE_PRESET, or class."""
+    name = name or os.environ.get("MINIDALLE_PRESET") or "class"
+    if name not in PRESETS:
+        raise MinidalleError(f"no preset {name!r}; choose of: {', '.join(PRESETS)}")
+    return PRESETS[name]

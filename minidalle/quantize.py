@@ -1,0 +1,162 @@
+"""From vectors to codes: four ways to put a discrete choice inside a network.
+
+An encoder gives every cell of a grid some features; a quantiser picks one of K codes for it and
+hands the decoder that code's vector. Picking is an argmax, and an argmax has no gradient, so each
+quantiser below is another way to train through it:
+
+    argmax             codes = argmax_k logits_k                  no gradient: for use, not training
+    Gumbel-softmax     y = softmax((logits + g) / τ),  g ~ Gumbel(0, 1)      soft, exact as τ → 0
+    straight-through   one-hot of argmax y forwards, y backwards             hard, biased gradient
+    VQ with EMA        the nearest codebook vector; codebook = running mean of what chose it
+
+Shapes: B batch, K codebook, D width, h w grid. DALL·E trains with Gumbel-softmax and uses argmax
+(Ramesh et al. 2021, §2.1); Gumbel-softmax: Jang et al. 2017; VQ: van den Oord et al. 2017.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class Quantized(NamedTuple):
+    """What every quantiser gives, whatever its kind."""
+
+    vectors: Tensor  # B D h w, for the decoder
+    codes: Tensor  # B h w, int64 in 0..K-1
+    kl: Tensor  # mean over positions of KL(q ‖ uniform), nats; ln K where q is a point
+    entropy: (
+        Tensor  # entropy of q averaged over the batch and the grid, nats: high when all codes serve
+    )
+    commitment: Tensor  # mean squared distance of features to their code (VQ only, else 0)
+
+
+def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """g = −ln(−ln u), u ~ U(0, 1): then argmax(logits + g) is a sample of softmax(logits)."""
+    u = torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float32)
+    return -torch.log(-torch.log(u.clamp(1e-20, 1 - 1e-7)))
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float, generator: torch.Generator | None = None, dim: int = 1
+) -> Tensor:
+    """A relaxed one-hot sample of softmax(logits): one-hot as τ → 0, uniform as τ → ∞."""
+    return torch.softmax((logits + gumbel_noise(logits, generator)) / tau, dim)
+
+
+def straight_through(soft: Tensor, dim: int = 1) -> Tensor:
+    """The one-hot of `soft`'s largest entry forwards, the gradient of `soft` backwards."""
+    hard = F.one_hot(soft.argmax(dim), soft.shape[dim]).movedim(-1, dim).to(soft.dtype)
+    return hard + soft - soft.detach()
+
+
+class GumbelQuantizer(nn.Module):
+    """Features are K logits; the decoder sees a mixture of code vectors that sharpens as τ falls.
+
+    `hard`: straight-through, so that the decoder sees one code even in training.
+    """
+
+    def __init__(self, codes: int, width: int, hard: bool = False) -> None:
+        super().__init__()
+        self.features, self.hard = codes, hard
+        self.codebook = nn.Parameter(torch.randn(codes, width))  # K D
+
+    def forward(self, logits: Tensor, tau: float) -> Quantized:
+        logits = logits.float()  # B K h w
+        log_q = F.log_softmax(logits, dim=1)
+        q = log_q.exp()
+        kl = (q * log_q).sum(1).mean() + math.log(logits.shape[1])
+        mean_q = q.mean((0, 2, 3))
+        entropy = -(mean_q * (mean_q + 1e-12).log()).sum()
+        if self.training:
+            y = gumbel_softmax(logits, tau)
+            y = straight_through(y) if self.hard else y
+            vectors = torch.einsum("bkhw,kd->bdhw", y, self.codebook)
+        else:
+            vectors = self.embed(self.codes(logits))
+        return Quantized(vectors, self.codes(logits), kl, entropy, logits.new_zeros(()))
+
+    def codes(self, logits: Tensor) -> Tensor:
+        """The most probable code of each cell: B K h w → B h w."""
+        return logits.argmax(1)
+
+    def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Codes drawn from q instead (the paper's footnote 6 trains the prior on these)."""
+        return (logits.float() + gumbel_noise(logits, generator)).argmax(1)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """B h w → B D h w."""
+        return rearrange(F.embedding(codes, self.codebook), "b h w d -> b d h w")
+
+
+class VectorQuantizer(nn.Module):
+    """Features are D numbers; the code is the nearest codebook vector.
+
+    The codebook is no parameter: each vector follows the running mean of the features that chose
+    it (decay `decay`). A code that serves under a thirtieth of its fair share of cells is born
+    anew at one of the batch's features, which is the cure for collapse here.
+    """
+
+    def __init__(self, codes: int, width: int, decay: float = 0.99) -> None:
+        super().__init__()
+        self.features, self.decay = width, decay
+        start = torch.randn(codes, width)
+        self.register_buffer("codebook", start)
+        self.register_buffer("counts", torch.ones(codes))
+        self.register_buffer("sums", start.clone())
+
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)  # distances in half precision choose wrong neighbours
+    def forward(self, features: Tensor, tau: float = 0.0) -> Quantized:
+        features = features.float()
+        codes = self.codes(features)
+        share = torch.bincount(codes.flatten(), minlength=len(self.codebook)) / codes.numel()
+        if self.training:
+            self._learn(rearrange(features.detach(), "b d h w -> (b h w) d"), codes.flatten())
+        chosen = self.embed(codes)
+        commitment = F.mse_loss(features, chosen.detach())
+        vectors = features + (chosen - features).detach()
+        entropy = -(share * (share + 1e-12).log()).sum()
+        kl = features.new_tensor(math.log(len(self.codebook)))
+        return Quantized(vectors, codes, kl, entropy, commitment)
+
+    @torch.no_grad()
+    def _learn(self, flat: Tensor, codes: Tensor) -> None:
+        choice = F.one_hot(codes, len(self.codebook)).float()  # cells K
+        self.counts.lerp_(choice.sum(0), 1 - self.decay)
+        self.sums.lerp_(choice.T @ flat, 1 - self.decay)
+        dead = self.counts < len(flat) / len(self.codebook) / 30
+        reborn = flat[torch.randint(len(flat), (int(dead.sum()),), device=flat.device)]
+        self.counts[dead], self.sums[dead] = 1.0, reborn
+        self.codebook.copy_(self.sums / self.counts[:, None])
+
+    def codes(self, features: Tensor) -> Tensor:
+        """The nearest code of each cell: B D h w → B h w."""
+        flat = rearrange(features.float(), "b d h w -> b h w d")
+        return (flat.square().sum(-1, keepdim=True) - 2 * flat @ self.codebook.T
+                + self.codebook.square().sum(-1)).argmin(-1)  # fmt: skip
+
+    def sample(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A nearest vector leaves nothing to chance: the same as `codes`."""
+        return self.codes(features)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """B h w → B D h w."""
+        return rearrange(F.embedding(codes, self.codebook), "b h w d -> b d h w")
+
+
+class Usage(NamedTuple):
+    """How much of the codebook serves, from a count of hard codes over a whole epoch."""
+
+    used: float  # share of the K codes that occur at all
+    perplexity: float  # exp of the entropy of the code frequencies: K when all are equally frequent
+
+
+def usage(counts: Tensor) -> Usage:
+    """`counts`: K occurrences. Count an epoch: the perplexity of one batch depends on its size."""
+    p = counts.double() / counts.sum()
+    entropy = -(p[p > 0] * p[p > 0].log()).sum()
+    return Usage((counts > 0).double().mean().item(), entropy.exp().item())

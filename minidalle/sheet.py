@@ -1,0 +1,71 @@
+"""Labelled strips and sheets of pictures, with Pillow alone: what `save` and `evaluate` write."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+PAPER, TEXT, FAINT = (255, 255, 255), (34, 36, 46), (110, 114, 128)
+CHINESE_FONTS = (  # where the usual systems keep one; Pillow's own font knows no Chinese
+    "NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-zenhei.ttc", "wqy-microhei.ttc",
+    "DroidSansFallbackFull.ttf", "PingFang.ttc", "STHeiti Light.ttc", "msyh.ttc", "simsun.ttc",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def font(size: int, chinese: bool = False) -> ImageFont.FreeTypeFont | None:
+    """A font of a size in pixels; None where Chinese is asked for and no font has it."""
+    if not chinese:
+        return ImageFont.load_default(size)
+    for name in CHINESE_FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return None
+
+
+def write(draw: ImageDraw.ImageDraw, at, text: str, size: int, colour=TEXT, width=None) -> None:
+    """Text with its upper left corner `at`, shortened to `width` pixels."""
+    chosen = font(size, chinese=any(ord(c) > 0x2E7F for c in text))
+    if chosen is None:  # better than a row of empty boxes
+        chosen, text = font(size), "(install a Chinese font, such as Noto Sans CJK, for this label)"
+    while width and text and draw.textlength(text, font=chosen) > width:
+        text = text[:-2] + "…" if len(text) > 2 else ""
+    draw.text(at, text, fill=colour, font=chosen)
+
+
+def enlarge(image: np.ndarray, side: int) -> Image.Image:
+    """A small picture, `side` pixels across, soft rather than blocky."""
+    return Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def strip(images: Sequence[np.ndarray], labels: Sequence[str], title: str, side=192) -> Image.Image:
+    """One row of pictures, a label under each, a title above."""
+    gap, head, foot = 10, 40, 28
+    width = max(gap + len(images) * (side + gap), 2 * side)
+    sheet = Image.new("RGB", (width, head + side + foot), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    write(draw, (gap, 9), title, 18, width=width - 2 * gap)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        x = gap + i * (side + gap)
+        sheet.paste(enlarge(image, side), (x, head))
+        write(draw, (x, head + side + 6), label, 14, FAINT, side)
+    return sheet
+
+
+def gallery(
+    images: Sequence[np.ndarray], captions: Sequence[str], columns=4, side=176
+) -> Image.Image:
+    """A sheet of pictures, each with its caption below."""
+    gap, foot = 12, 26
+    rows = -(-len(images) // columns)
+    size = (gap + columns * (side + gap), gap + rows * (side + foot + gap))
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x, y = gap + i % columns * (side + gap), gap + i // columns * (side + foot + gap)
+        sheet.paste(enlarge(image, side), (x, y))
+        write(draw, (x, y + side + 5), caption, 13, TEXT, side)
+    return sheet

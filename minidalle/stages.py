@@ -1,0 +1,256 @@
+"""The four stages, in order, into one directory: tokenizer → dVAE → prior → CLIP → bundle.
+
+Each stage needs those before it: the prior reads the tokenizer's tokens and the dVAE's codes, CLIP
+learns from pictures as the dVAE paints them. A stage is a generator of `training.Record`s, saves as
+it goes, and goes on from where it was stopped.
+
+    stages = Stages(preset("class"), Storybook(), Path("runs/first"))
+    for record in stages.train("dvae"):
+        ...
+    dvae = stages.model("dvae")
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from minidalle import checkpoint
+from minidalle.captions import LANGUAGES, describe
+from minidalle.clip import CLIP
+from minidalle.datasets import ImageFolder
+from minidalle.dvae import DVAE, tau_at
+from minidalle.errors import MinidalleError
+from minidalle.presets import Preset
+from minidalle.prior import Prior
+from minidalle.storybook import Storybook, render, sibling
+from minidalle.tokenizer import Tokenizer
+from minidalle.training import FitConfig, Record, TrainState, fit, pick_device
+
+STAGES = ("tokenizer", "dvae", "prior", "clip")
+SAVE_EVERY = 500  # steps
+
+
+class Source(Protocol):
+    """Where pictures and captions come from: sample i of a split, always the same."""
+
+    size: int  # pixels across
+
+    def image(self, split: str, i: int) -> np.ndarray: ...
+
+    def caption(self, split: str, i: int, language: str = "en") -> str: ...
+
+
+class FolderSource:
+    """An ImageFolder as an endless source: each epoch shows every training pair once."""
+
+    def __init__(self, folder: ImageFolder, seed: int = 0) -> None:
+        self.folder, self.seed, self.size = folder, seed, folder.image_size
+        train, validation = folder.split()
+        self.splits = {"train": train, "validation": validation or train[:1]}
+
+    def _index(self, split: str, i: int) -> int:
+        members = self.splits[split]
+        epoch, place = divmod(i, len(members))
+        return members[np.random.default_rng((self.seed, epoch)).permutation(len(members))[place]]
+
+    def image(self, split: str, i: int) -> np.ndarray:
+        return self.folder.image(self._index(split, i))
+
+    def caption(self, split: str, i: int, language: str = "en") -> str:
+        return self.folder.caption(self._index(split, i))
+
+
+def to_tensor(images: list[np.ndarray] | np.ndarray, device: torch.device) -> Tensor:
+    """uint8 pictures, B H W 3, to B 3 H W in [0, 1]."""
+    batch = torch.from_numpy(np.stack(images)).to(device)
+    return batch.permute(0, 3, 1, 2).float().div_(255)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """B 3 H W in [0, 1] to uint8 pictures, B H W 3."""
+    return (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def caption_of(source: Source, split: str, i: int) -> str:
+    """Caption i, in the languages by turns."""
+    return source.caption(split, i, LANGUAGES[i % len(LANGUAGES)])
+
+
+class Stages:
+    """A directory in which the stages of one preset are trained on one source."""
+
+    def __init__(
+        self, preset: Preset, source: Source, out: Path, device: torch.device | None = None
+    ) -> None:
+        self.preset, self.source, self.out = preset, source, Path(out)
+        self.device = device or pick_device()
+
+    # --- Stage by stage ---------------------------------------------------------------------------
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of this directory, trained if there is none yet."""
+        file = self.out / "tokenizer.json"
+        if not file.exists():
+            self.out.mkdir(parents=True, exist_ok=True)
+            captions = [caption_of(self.source, "train", i) for i in range(self.preset.captions)]
+            Tokenizer.train(captions, self.preset.vocab_size).save(file)
+        return Tokenizer.load(file)
+
+    def steps(self, stage: str) -> int:
+        """Updates that a stage takes in all."""
+        return getattr(self.preset, f"{stage}_fit").steps
+
+    def build(self, stage: str) -> tuple[nn.Module, FitConfig]:
+        """A new model of a stage, the same for the same seed, and how it is trained."""
+        p = self.preset
+        fit_config = getattr(p, f"{stage}_fit")
+        torch.manual_seed(fit_config.seed)
+        if stage == "dvae":
+            model = DVAE(replace(p.dvae, image_size=self.source.size))
+        else:
+            vocab_size = self.tokenizer().vocab_size
+            if stage == "prior":
+                dvae = self.model("dvae").config
+                config = replace(p.prior, vocab_size=vocab_size, codes=dvae.codes, grid=dvae.grid)
+                model = Prior(config)
+            else:
+                config = replace(p.clip, vocab_size=vocab_size, image_size=self.source.size)
+                model = CLIP(config)
+        return model.to(self.device), fit_config
+
+    def train(self, stage: str, resume: bool = False) -> Iterator[Record]:
+        """Train a stage to its end. Leave the loop to stop: what was done so far is saved.
+
+        Raises MinidalleError where an earlier stage is missing, or where there is a run already
+        and `resume` is not asked for.
+        """
+        directory = self.out / stage
+        with checkpoint.Run(directory) as run:
+            latest = run.latest()
+            if latest is not None and not resume:
+                raise MinidalleError(
+                    f"{directory} holds a run already: go on with --resume, or choose another --out"
+                )
+            model, fit_config = self.build(stage)
+            state = TrainState.start(model, fit_config)
+            if latest is not None:
+                state.restore(*checkpoint.load(latest), file=latest)
+            losses = getattr(self, f"_{stage}_losses")(fit_config)
+            try:
+                for record in fit(state, losses):
+                    if record.step % SAVE_EVERY == 0 and record.step < fit_config.steps:
+                        run.save(state.step, *state.dump())
+                    yield record
+            except GeneratorExit:
+                run.save(state.step, *state.dump())
+                raise
+            if latest is None or state.step > _step_of(latest):
+                run.save(state.step, *state.dump())
+
+    def model(self, stage: str) -> nn.Module:
+        """A trained stage, ready for use: the running mean of its weights."""
+        directory = self.out / stage
+        saved = sorted(directory.glob("step-*"))
+        if not saved:
+            raise MinidalleError(f"{directory} is not trained yet: run minidalle train {stage}")
+        tensors, documents = checkpoint.load(saved[-1])
+        kinds = {"dvae": DVAE, "prior": Prior, "clip": CLIP}
+        config = config_from(kinds[stage], documents["model_config"])
+        model = kinds[stage](config)
+        checkpoint.load_weights(
+            model, tensors["ema"], file=saved[-1], config=asdict(config),
+            saved_config=documents["model_config"],
+        )  # fmt: skip
+        return model.to(self.device).eval().requires_grad_(False)
+
+    # --- What each stage learns from --------------------------------------------------------------
+
+    def _images(self, first: int, n: int) -> Tensor:
+        images = [self.source.image("train", i) for i in range(first, first + n)]
+        return to_tensor(images, self.device)
+
+    def _dvae_losses(self, config: FitConfig):
+        def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
+            images = self._images(step * config.batch_size, config.batch_size)
+            images = images.contiguous(memory_format=torch.channels_last)
+            return model(images, tau_at(progress), progress)
+
+        return losses
+
+    def _prior_losses(self, config: FitConfig):
+        dvae, tokenizer = self.model("dvae"), self.tokenizer()
+        length = self.preset.prior.text_length
+
+        def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
+            first = step * config.batch_size
+            rng = random.Random(f"prior {config.seed} {step}")
+            with torch.no_grad():
+                codes = dvae.encode(self._images(first, config.batch_size)).flatten(1)  # B N
+            captions = [
+                "" if rng.random() < self.preset.caption_dropout
+                else caption_of(self.source, "train", first + i)
+                for i in range(config.batch_size)
+            ]  # fmt: skip
+            text = tokenizer.batch(captions, length, self.preset.bpe_dropout, rng)
+            return model(text.to(self.device), codes)
+
+        return losses
+
+    def _clip_losses(self, config: FitConfig):
+        dvae, tokenizer = self.model("dvae"), self.tokenizer()
+        length = self.preset.clip.text_length
+
+        def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
+            images, captions = self._clip_pairs(step, config.batch_size)
+            x = to_tensor(images, self.device)
+            # Candidates come from the dVAE: half of the pictures are seen as it paints them.
+            half = len(x) // 2
+            with torch.no_grad():
+                x[:half] = dvae.decode(dvae.encode(x[:half]))
+            return model(x, tokenizer.batch(captions, length).to(self.device))
+
+        return losses
+
+    def _clip_pairs(self, step: int, n: int) -> tuple[list[np.ndarray], list[str]]:
+        """n pictures with n different captions. In the storybook every other scene differs from
+        the one before it in one fact only: what tells them apart is what CLIP must learn."""
+        images, captions, taken, i = [], [], set(), step * 2 * n
+        while len(captions) < n:
+            pairs = []
+            if isinstance(self.source, Storybook):
+                scene = self.source.scene("train", i)
+                for s in (scene, sibling(scene, i)):
+                    caption = describe(s, LANGUAGES[i % 2], f"clip {i}")
+                    pairs.append((render(s, self.source.size), caption))
+            else:
+                image, caption = self.source.image("train", i), self.source.caption("train", i)
+                pairs.append((image, caption))
+            i += 1
+            for image, caption in pairs:
+                if len(captions) < n and caption not in taken:
+                    taken.add(caption)
+                    images.append(image)
+                    captions.append(caption)
+            if i - step * 2 * n > 20 * n:
+                raise MinidalleError(
+                    f"CLIP needs {n} different captions a batch and there are only {len(captions)}:"
+                    " add captions, or choose a smaller batch size"
+                )
+        order = np.random.default_rng(step).permutation(n)
+        return [images[j] for j in order], [captions[j] for j in order]
+
+
+def config_from(kind: type[nn.Module], document: dict):
+    """A model's config from JSON, where tuples have become lists."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+    return kind.__init__.__annotations__["config"](**values)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))

@@ -1,0 +1,163 @@
+"""Masks and attention against loops written from the definitions; cached against uncached."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from minidalle.attention import MASKS, Attention, KVCache, layer_kinds, stream_mask
+from minidalle.errors import MinidalleError
+
+stream = {
+    "kind": st.sampled_from(MASKS),
+    "text": st.integers(0, 5),
+    "grid": st.integers(1, 5),
+    "kernel": st.sampled_from([1, 3, 5, 7, 11]),
+}
+
+
+# The slow reference: one query, one key at a time ------------------------------------------------
+def slow_mask(kind, text, grid, kernel):
+    mask = torch.zeros(text + grid**2, text + grid**2, dtype=torch.bool)
+    for i in range(len(mask)):
+        for j in range(i + 1):  # the future stays False
+            (row, column), (key_row, key_column) = divmod(i - text, grid), divmod(j - text, grid)
+            reach = range(-(kernel // 2), kernel // 2 + 1)
+            mask[i, j] = j < text or {
+                "causal": True,
+                "row": j in range(i - grid, i + 1),  # the W codes before it, and itself
+                "column": key_column == column,
+                "convolutional": row - key_row in reach and column - key_column in reach,
+            }[kind]
+    return mask
+
+
+def slow_attention(module, x, mask):
+    """Every number is summed in Python: B S D lists in, the same out."""
+    width = len(x[0][0])
+    d, heads = width // module.heads, module.heads
+    weight, bias = module.qkv.weight.tolist(), module.qkv.bias.tolist()
+
+    def project(vector, part, head):  # part 0, 1, 2: query, key, value
+        rows = range(part * width + head * d, part * width + (head + 1) * d)
+        return [bias[r] + sum(w * v for w, v in zip(weight[r], vector, strict=True)) for r in rows]
+
+    result = []
+    for sequence in x:
+        result.append([])
+        for i, vector in enumerate(sequence):
+            joined = []
+            for head in range(heads):
+                q = project(vector, 0, head)
+                seen = [j for j in range(len(sequence)) if mask is None or mask[i][j]]
+                keys = [project(sequence[j], 1, head) for j in seen]
+                values = [project(sequence[j], 2, head) for j in seen]
+                e = [math.exp(sum(a * b for a, b in zip(q, k, strict=True)) / d**0.5) for k in keys]
+                joined += [
+                    sum(w * v[n] for w, v in zip(e, values, strict=True)) / sum(e) for n in range(d)
+                ]
+            out = zip(module.out.weight.tolist(), module.out.bias.tolist(), strict=True)
+            result[-1].append([b + sum(w * y for w, y in zip(r, joined, strict=True)) for r, b in out])
+    return torch.tensor(result, dtype=torch.float64)
+
+
+def attention(width, heads):
+    torch.manual_seed(0)
+    module = Attention(width, heads).double()
+    for p in module.parameters():
+        torch.nn.init.normal_(p, std=0.5)  # biases too, so that each of them counts
+    return module
+
+
+# Masks -------------------------------------------------------------------------------------------
+@given(**stream)
+@settings(max_examples=150, deadline=None)
+def test_mask_equals_the_loops(kind, text, grid, kernel):
+    """Catches a mask off by one code, by one row, or by the length of the text."""
+    assert torch.equal(stream_mask(kind, text, grid, kernel), slow_mask(kind, text, grid, kernel))
+
+
+@given(**stream)
+@settings(max_examples=50, deadline=None)
+def test_mask_is_causal_and_sees_itself_and_all_earlier_text(kind, text, grid, kernel):
+    """Catches a leak of the future, a query that sees nothing (NaN), and hidden captions."""
+    mask = stream_mask(kind, text, grid, kernel)
+    assert not mask.triu(1).any()
+    assert mask.diagonal().all()
+    assert torch.equal(mask[:, :text], torch.ones_like(mask).tril()[:, :text])
+
+
+DRAWN = {  # what the code in row 2, column 1 of a 4 × 4 picture sees (figure 11 of the paper)
+    "causal": ["XXXX", "XXXX", "XX..", "...."],
+    "row": ["....", ".XXX", "XX..", "...."],
+    "column": [".X..", ".X..", ".X..", "...."],
+    "convolutional": ["....", "XXX.", "XX..", "...."],
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_mask_looks_as_drawn_by_hand(kind):
+    """Catches a misconception that the fast mask and the slow one would share."""
+    seen = stream_mask(kind, text=6, grid=4, kernel=3)[6 + 9, 6:].reshape(4, 4)
+    assert ["".join(".X"[int(s)] for s in row) for row in seen] == DRAWN[kind]
+
+
+def test_layer_kinds_are_in_the_papers_order():
+    """Catches counting layers from 0: layer i of 1, 2, … is a column layer where (i-2) mod 4 = 0."""
+    assert layer_kinds(1) == ["convolutional"]
+    assert layer_kinds(5) == ["row", "column", "row", "row", "convolutional"]
+    kinds = dict(enumerate(layer_kinds(64), start=1))
+    assert [i for i in kinds if kinds[i] == "column"] == list(range(2, 64, 4))
+    assert [i for i in kinds if kinds[i] == "convolutional"] == [64]
+    assert set(kinds.values()) == {"row", "column", "convolutional"}
+
+
+# Attention ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", [None, *MASKS])
+@pytest.mark.parametrize(("width", "heads"), [(6, 1), (6, 2), (6, 3), (4, 4)])
+def test_attention_equals_the_loops(kind, width, heads):
+    """Catches mixed heads, swapped q/k/v, 1/√D for 1/√d, an inverted or a transposed mask."""
+    module = attention(width, heads)
+    mask = None if kind is None else stream_mask(kind, text=2, grid=2, kernel=3)
+    x = torch.randn(2, 6, width, dtype=torch.float64)
+    expected = slow_attention(module, x.tolist(), mask if mask is None else mask.tolist())
+    torch.testing.assert_close(module(x, mask), expected, rtol=0, atol=1e-12)
+
+
+@given(
+    kind=st.sampled_from(MASKS),
+    cuts=st.sets(st.integers(1, 11)),
+    batch=st.integers(1, 3),
+    n=st.integers(1, 3),
+)
+@example(kind="row", cuts=set(range(1, 12)), batch=2, n=2)
+@settings(max_examples=40, deadline=None)
+def test_cache_equals_uncached_however_the_stream_is_cut(kind, cuts, batch, n):
+    """Catches a cache that overwrites, forgets, or deals its copies to the wrong captions."""
+    module, mask = attention(8, 2), stream_mask(kind, text=3, grid=3, kernel=3)
+    edges = [0, *sorted(cuts), 12]
+    x = torch.randn(batch, 12, 8, dtype=torch.float64)
+    x = x.repeat_interleave(n, 0)  # n candidates a caption, alike up to the first cut …
+    x[:, edges[1] :] = torch.randn(batch * n, 12 - edges[1], 8, dtype=torch.float64)  # … then not
+    cache = KVCache(batch, 2, 12, 4, x)
+    outputs = [module(x[::n, : edges[1]], mask[: edges[1], : edges[1]], cache)]
+    outputs[0] = outputs[0].repeat_interleave(n, 0)
+    cache.repeat(n)
+    for start, end in zip(edges[1:], edges[2:], strict=False):
+        outputs.append(module(x[:, start:end], mask[start:end, :end], cache))
+    torch.testing.assert_close(torch.cat(outputs, 1), module(x, mask), rtol=0, atol=1e-12)
+
+
+# What a user can get wrong -----------------------------------------------------------------------
+def test_unknown_mask_is_refused():
+    """Catches a misspelt mask that falls back to another in silence."""
+    with pytest.raises(MinidalleError, match=r"'rows'.*causal, row, column, convolutional"):
+        stream_mask("rows", 2, 2)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    """Catches a head that is cut short or left out."""
+    with pytest.raises(MinidalleError, match="10.*3 heads"):
+        Attention(10, 3)

@@ -1,0 +1,94 @@
+"""The stack against PyTorch's own encoder layers, and cached against uncached."""
+
+import pytest
+import torch
+from torch import nn
+
+from minidalle.attention import MASKS, KVCache, stream_mask
+from minidalle.transformer import Transformer
+
+WIDTH, HEADS, LAYERS = 16, 4, 4
+STREAM = 3 + 9
+
+
+def transformer(dropout=0.0):
+    torch.manual_seed(0)
+    model = Transformer(WIDTH, LAYERS, HEADS, dropout).double()
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.3)
+    return model
+
+
+def masks():
+    """A different one a layer."""
+    return [stream_mask(kind, text=3, grid=3, kernel=3) for kind in MASKS]
+
+
+def oracle(model, x, masks):
+    """The same weights in PyTorch's pre-norm layers; there, True in a mask is hidden."""
+    for block, mask in zip(model.blocks, masks, strict=True):
+        layer = nn.TransformerEncoderLayer(
+            WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True
+        ).double()
+        names = {
+            "self_attn.in_proj_weight": block.attention.qkv.weight,
+            "self_attn.in_proj_bias": block.attention.qkv.bias,
+            "self_attn.out_proj.weight": block.attention.out.weight,
+            "self_attn.out_proj.bias": block.attention.out.bias,
+            "linear1.weight": block.mlp[0].weight,
+            "linear1.bias": block.mlp[0].bias,
+            "linear2.weight": block.mlp[2].weight,
+            "linear2.bias": block.mlp[2].bias,
+            "norm1.weight": block.norm_1.weight,
+            "norm1.bias": block.norm_1.bias,
+            "norm2.weight": block.norm_2.weight,
+            "norm2.bias": block.norm_2.bias,
+        }
+        layer.load_state_dict(names)
+        x = layer(x, src_mask=None if mask is None else ~mask)
+    return nn.functional.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_stack_equals_pytorchs_layers(masked):
+    """Catches post-norm, a lost residual, a lost last norm, and one mask used for all layers."""
+    model = transformer()
+    x = torch.randn(2, STREAM, WIDTH, dtype=torch.float64)
+    chosen = masks() if masked else None
+    expected = oracle(model, x, chosen or [None] * LAYERS)
+    torch.testing.assert_close(model(x, chosen), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("edges", [[0, 12], [0, 5, 12], [0, *range(4, 13)]])
+def test_cached_stack_equals_uncached(edges):
+    """Catches layers that share one cache, or a cache that is handed to the wrong layer."""
+    model, chosen = transformer(), masks()
+    x = torch.randn(2, STREAM, WIDTH, dtype=torch.float64)
+    caches = [KVCache(2, HEADS, STREAM, WIDTH // HEADS, x) for _ in range(LAYERS)]
+    outputs = [
+        model(x[:, start:end], [m[start:end, :end] for m in chosen], caches)
+        for start, end in zip(edges, edges[1:], strict=False)
+    ]
+    torch.testing.assert_close(torch.cat(outputs, 1), model(x, chosen), rtol=0, atol=1e-10)
+
+
+def test_dropout_is_of_training_only():
+    """Catches dropout that is ignored, or that stays on while pictures are drawn."""
+    model = transformer(dropout=0.5)
+    x = torch.randn(1, STREAM, WIDTH, dtype=torch.float64)
+    assert not torch.equal(model(x), model(x))
+    model.eval()
+    assert torch.equal(model(x), model(x))
+    torch.testing.assert_close(model(x), oracle(model, x, [None] * LAYERS), rtol=0, atol=1e-10)
+
+
+def test_what_writes_into_the_residual_stream_starts_smaller():
+    """Catches an initialisation whose names no longer match the layers', or PyTorch's default."""
+    torch.manual_seed(0)
+    model = Transformer(width=64, layers=8, heads=4)
+    for block in model.blocks:
+        for reads in (block.attention.qkv, block.mlp[0]):
+            assert reads.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        for writes in (block.attention.out, block.mlp[2]):
+            assert writes.weight.std().item() == pytest.approx(0.02 / 4, rel=0.05)
+    assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))
