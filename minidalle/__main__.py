@@ -30,6 +30,8 @@ def generate(args: argparse.Namespace) -> None:
         temperature=args.temperature, guidance=args.guidance, top_k=args.top_k, top_p=args.top_p,
     )  # fmt: skip
     out = ranked.save(args.out)
+    if args.show:
+        ranked.strip().show(title=ranked.caption)  # in the system's own viewer, where there is one
     if args.json:
         print(json.dumps({
             "caption": ranked.caption, "seed": args.seed, "candidates": args.candidates,
@@ -133,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--top-p", type=float, help="draw among codes that reach this probability")
     g.add_argument("--bundle", type=Path, help="a trained bundle (the one that ships)")
     g.add_argument("--out", type=Path, default=Path("pictures.png"), help="(pictures.png)")
+    g.add_argument("--show", action="store_true", help="open the pictures as well")
     g.add_argument("--json", action="store_true", help="print the result as JSON")
 
     t = commands.add_parser("train", help="train a stage, or all of them into a bundle")

@@ -10,6 +10,7 @@ it goes, and goes on from where it was stopped.
     dvae = stages.model("dvae")
 """
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -33,7 +34,8 @@ from minidalle.tokenizer import Tokenizer
 from minidalle.training import FitConfig, Record, TrainState, fit, pick_device
 
 STAGES = ("tokenizer", "dvae", "prior", "clip")
-SAVE_EVERY = 500  # steps
+SAVE_EVERY = 500  # steps between two checkpoints
+LOG_EVERY = 20  # steps between two lines of OUT/STAGE.jsonl, for the curves
 
 
 class Source(Protocol):
@@ -142,8 +144,14 @@ class Stages:
             if latest is not None:
                 state.restore(*checkpoint.load(latest), file=latest)
             losses = getattr(self, f"_{stage}_losses")(fit_config)
+            log = self.out / f"{stage}.jsonl"
+            if latest is None:
+                log.write_text("")
             try:
                 for record in fit(state, losses):
+                    if record.step % LOG_EVERY == 0:
+                        with log.open("a") as lines:
+                            lines.write(json.dumps(record._asdict()) + "\n")
                     if record.step % SAVE_EVERY == 0 and record.step < fit_config.steps:
                         run.save(state.step, *state.dump())
                     yield record

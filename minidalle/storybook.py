@@ -149,7 +149,8 @@ def sibling(scene: Scene, seed: int | str) -> Scene:
     rng = random.Random(f"sibling {seed}")
     choices: dict[str, list[Facts]] = {}
     for fact, facts in mutations(scene.facts):
-        choices.setdefault(fact, []).append(facts)
+        if fact != "size" or len(facts.things) == 1:  # there is no room for two big things
+            choices.setdefault(fact, []).append(facts)
     while True:
         facts = rng.choice(choices[rng.choice(list(choices))])
         if facts.relation == "playing with" and facts.things[0].kind not in PLAYERS:

@@ -1,6 +1,7 @@
 """Masks and attention against loops written from the definitions; cached against uncached."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,22 +21,25 @@ stream = {
 
 # The slow reference: one query, one key at a time ------------------------------------------------
 def slow_mask(kind, text, grid, kernel):
-    mask = torch.zeros(text + grid**2, text + grid**2, dtype=torch.bool)
-    for i in range(len(mask)):
-        for j in range(i + 1):  # the future stays False
-            (row, column), (key_row, key_column) = divmod(i - text, grid), divmod(j - text, grid)
-            reach = range(-(kernel // 2), kernel // 2 + 1)
-            mask[i, j] = j < text or {
-                "causal": True,
-                "row": j in range(i - grid, i + 1),  # the W codes before it, and itself
-                "column": key_column == column,
-                "convolutional": row - key_row in reach and column - key_column in reach,
-            }[kind]
-    return mask
+    reach = range(-(kernel // 2), kernel // 2 + 1)
+
+    def sees(i, j):
+        (row, column), (key_row, key_column) = divmod(i - text, grid), divmod(j - text, grid)
+        if j > i or j < text:
+            return j <= i
+        return {
+            "causal": True,
+            "row": j in range(i - grid, i + 1),  # the W codes before it, and itself
+            "column": key_column == column,
+            "convolutional": row - key_row in reach and column - key_column in reach,
+        }[kind]
+
+    positions = range(text + grid**2)
+    return torch.tensor([[sees(i, j) for j in positions] for i in positions])
 
 
 def slow_attention(module, x, mask):
-    """Every number is summed in Python: B S D lists in, the same out."""
+    """Per head, per query, summed in Python; x and the mask are lists."""
     width = len(x[0][0])
     d, heads = width // module.heads, module.heads
     weight, bias = module.qkv.weight.tolist(), module.qkv.bias.tolist()
@@ -58,9 +62,8 @@ def slow_attention(module, x, mask):
                 joined += [
                     sum(w * v[n] for w, v in zip(e, values, strict=True)) / sum(e) for n in range(d)
                 ]
-            out = zip(module.out.weight.tolist(), module.out.bias.tolist(), strict=True)
-            result[-1].append([b + sum(w * y for w, y in zip(r, joined, strict=True)) for r, b in out])
-    return torch.tensor(result, dtype=torch.float64)
+            result[-1].append(joined)
+    return torch.tensor(result, dtype=torch.float64) @ module.out.weight.T + module.out.bias
 
 
 def attention(width, heads):
@@ -105,7 +108,7 @@ def test_mask_looks_as_drawn_by_hand(kind):
 
 
 def test_layer_kinds_are_in_the_papers_order():
-    """Catches counting layers from 0: layer i of 1, 2, … is a column layer where (i-2) mod 4 = 0."""
+    """Catches counting layers from 0: column where (i-2) mod 4 = 0, i = 1, 2, …."""
     assert layer_kinds(1) == ["convolutional"]
     assert layer_kinds(5) == ["row", "column", "row", "row", "convolutional"]
     kinds = dict(enumerate(layer_kinds(64), start=1))
@@ -145,7 +148,7 @@ def test_cache_equals_uncached_however_the_stream_is_cut(kind, cuts, batch, n):
     outputs = [module(x[::n, : edges[1]], mask[: edges[1], : edges[1]], cache)]
     outputs[0] = outputs[0].repeat_interleave(n, 0)
     cache.repeat(n)
-    for start, end in zip(edges[1:], edges[2:], strict=False):
+    for start, end in pairwise(edges[1:]):
         outputs.append(module(x[:, start:end], mask[start:end, :end], cache))
     torch.testing.assert_close(torch.cat(outputs, 1), module(x, mask), rtol=0, atol=1e-12)
 
@@ -159,5 +162,5 @@ def test_unknown_mask_is_refused():
 
 def test_heads_that_do_not_divide_the_width_are_refused():
     """Catches a head that is cut short or left out."""
-    with pytest.raises(MinidalleError, match="10.*3 heads"):
+    with pytest.raises(MinidalleError, match=r"10.*3 heads"):
         Attention(10, 3)

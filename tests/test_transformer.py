@@ -1,5 +1,7 @@
 """The stack against PyTorch's own encoder layers, and cached against uncached."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -67,7 +69,7 @@ def test_cached_stack_equals_uncached(edges):
     caches = [KVCache(2, HEADS, STREAM, WIDTH // HEADS, x) for _ in range(LAYERS)]
     outputs = [
         model(x[:, start:end], [m[start:end, :end] for m in chosen], caches)
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in pairwise(edges)
     ]
     torch.testing.assert_close(torch.cat(outputs, 1), model(x, chosen), rtol=0, atol=1e-10)
 

@@ -1,0 +1,134 @@
+"""The command line as a user meets it: exit codes, one line for each mistake, signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from minidalle.__main__ import main
+
+COMMAND = [sys.executable, "-m", "minidalle"]
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_generate_writes_a_strip(smoke_bundle, tmp_path, capsys):
+    out = tmp_path / "p.png"
+    arguments = ["--bundle", str(smoke_bundle), "--candidates", "4", "--keep", "2"]
+    assert main(["generate", "a red cat", *arguments, "--out", str(out)]) == 0
+    assert "best 2 of 4" in capsys.readouterr().out
+    with Image.open(out) as sheet:
+        assert sheet.width >= 2 * 192
+
+
+def test_generate_prints_json(smoke_bundle, tmp_path, capsys):
+    out = tmp_path / "p.png"
+    arguments = ["--bundle", str(smoke_bundle), "--candidates", "3", "--keep", "2", "--json"]
+    assert main(["generate", "一只红色的猫", *arguments, "--out", str(out)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["caption"] == "一只红色的猫" and len(result["scores"]) == 2
+    assert result["out"] == str(out) and out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["generate", ""], "a caption is needed"),
+        (["generate", "a cat", "--keep", "9", "--candidates", "3"], "from 1 to all of them"),
+        (["generate", "a cat", "--temperature", "-1"], "temperature -1.0: 0 or more"),
+        (["generate", "a cat", "--top-p", "2"], "top_p 2.0"),
+        (["generate", "a cat", "--device", "cuda:9"], "On the CPU: --device cpu"),
+        (["train", "dvae", "--preset", "huge"], "no preset 'huge'; choose of: smoke"),
+        (["train", "dvae", "--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(smoke_bundle, arguments, says, capsys, tmp_path):
+    if arguments[0] == "generate":
+        arguments = [*arguments, "--bundle", str(smoke_bundle)]
+    arguments = [*arguments, "--out", str(tmp_path / "out.png")]
+    assert main(arguments) == 2
+    assert last_line(capsys).startswith("minidalle: ") and not (tmp_path / "out.png").exists()
+    # Said again, since the line above has read it: the message itself.
+    assert main(arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_damaged_bundle_is_named(smoke_bundle, tmp_path, capsys):
+    """Hashes are checked before anything is opened."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in smoke_bundle.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    data = bytearray((broken / "prior.safetensors").read_bytes())
+    data[len(data) // 2] ^= 1
+    (broken / "prior.safetensors").write_bytes(data)
+    assert main(["generate", "a cat", "--bundle", str(broken)]) == 2
+    assert "prior.safetensors" in last_line(capsys)
+
+
+def test_evaluate_writes_the_contract(smoke_bundle, tmp_path, capsys):
+    file = tmp_path / "report.json"
+    arguments = ["--bundle", str(smoke_bundle), "--captions", "6", "--candidates", "1", "3"]
+    assert main(["evaluate", *arguments, "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    assert report == json.loads(capsys.readouterr().out)
+    assert list(report) == [
+        "split", "language", "captions", "seed", "candidates", "dvae", "clip", "error",
+    ]  # fmt: skip
+    assert set(report["candidates"]) == {"1", "3"}
+    assert set(report["candidates"]["1"]) == {"overall", "skills"}
+    assert set(report["dvae"]) == {"psnr", "codes_used", "perplexity", "facts_kept"}
+    assert set(report["error"]) == {"dvae", "prior", "rerank"}
+    assert 0 <= report["candidates"]["1"]["overall"] <= report["candidates"]["3"]["overall"] + 1
+
+
+def test_train_on_a_folder_makes_a_bundle(tmp_path, capsys):
+    """The whole way on somebody's own pictures, with one that is broken."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for i in range(24):
+        Image.new("RGB", (80 + i, 60), (10 * i, 40, 90)).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"picture number {i}")
+    (folder / "bad.png").write_bytes(b"not a picture")
+    (folder / "bad.txt").write_text("a bad one")
+    arguments = ["--preset", "smoke", "--data", str(folder), "--out", str(tmp_path / "run")]
+    assert main(["train", "all", *arguments]) == 0
+    said = capsys.readouterr()
+    assert "bad.png" in said.err and "24 pictures" in said.err
+    bundle = tmp_path / "run" / "bundle"
+    assert str(bundle) in said.out
+    out = ["--bundle", str(bundle), "--out", str(tmp_path / "x.png"), "--candidates", "2"]
+    assert main(["generate", "picture number 3", *out, "--keep", "1"]) == 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_step_saves_and_resumes(tmp_path, number, status):
+    """A real process, a real signal, in the middle of training."""
+    out = tmp_path / "run"
+    env = {**os.environ, "MINIDALLE_PRESET": "class"}
+    command = [*COMMAND, "train", "dvae", "--out", str(out), "--device", "cpu"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
+        deadline = time.monotonic() + 120
+        said = ""
+        while "total" not in said and time.monotonic() < deadline:
+            said += process.stderr.read(40)
+        process.send_signal(number)
+        said += process.stderr.read()
+        assert process.wait(60) == status
+    assert "go on with --resume" in said
+    assert list((out / "dvae").glob("step-*"))
+    again = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    assert again.returncode == 2 and "--resume" in again.stderr
+
+
+def test_help_says_what_there_is():
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert all(word in done.stdout for word in ("generate", "train", "evaluate"))

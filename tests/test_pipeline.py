@@ -1,0 +1,128 @@
+"""One bundle, from a caption to ranked pictures."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minidalle import checkpoint
+from minidalle.errors import MinidalleError
+from minidalle.pipeline import MiniDALLE
+
+
+def test_generate_gives_ranked_pictures(smoke_model):
+    """Pictures and scores that do not belong together, or that are not best first."""
+    ranked = smoke_model.generate("a red car on the grass", candidates=6, keep=3, seed=1)
+    assert ranked.images.shape == (3, 64, 64, 3) and ranked.images.dtype == np.uint8
+    assert list(ranked.scores) == sorted(ranked.scores, reverse=True)
+    text = smoke_model.tokenizer.batch([ranked.caption], 24)
+    codes, images = smoke_model.candidates(ranked.caption, 6, seed=1)
+    with torch.no_grad():
+        scores = smoke_model.clip.encode_image(images) @ smoke_model.clip.encode_text(text)[0]
+    assert ranked.order.tolist() == scores.argsort(descending=True).tolist()[:3]
+    assert np.allclose(ranked.scores, scores[ranked.order.tolist()], atol=1e-6)
+    assert np.array_equal(ranked.codes.reshape(3, -1), codes[ranked.order.tolist()])
+
+
+def test_a_seed_is_a_picture(smoke_model):
+    """The same seed must draw the same candidate, however many are drawn beside it."""
+    few, _ = smoke_model.candidates("a cat", 2, seed=5)
+    many, _ = smoke_model.candidates("a cat", 7, seed=5)
+    other, _ = smoke_model.candidates("a cat", 2, seed=6)
+    assert torch.equal(few, many[:2]) and not torch.equal(few, other)
+
+
+def test_priming_completes_a_picture(smoke_model):
+    """Given codes must stay, and what follows must be drawn."""
+    prime = torch.arange(32)
+    codes, _ = smoke_model.candidates("a cat", 3, seed=0, prime=prime)
+    assert torch.equal(codes[:, :32], prime.expand(3, -1))
+    assert len({tuple(c) for c in codes[:, 32:].tolist()}) == 3
+
+
+def test_sampling_settings_reach_the_drawing(smoke_model):
+    """A setting that is accepted and ignored."""
+    plain = smoke_model.generate("a cat", 2, 2, seed=3)
+    for setting in ({"temperature": 0.0}, {"guidance": 2000.0}, {"top_k": 1}, {"top_p": 0.01}):
+        changed = smoke_model.generate("a cat", 2, 2, seed=3, **setting)
+        assert not np.array_equal(plain.codes, changed.codes), setting
+    greedy = smoke_model.generate("a cat", 3, 3, temperature=0.0)
+    assert len({c.tobytes() for c in greedy.codes}) == 1
+
+
+@pytest.mark.parametrize("caption", ["", "  ", "\n"])
+def test_an_empty_caption_is_asked_for(smoke_model, caption):
+    with pytest.raises(MinidalleError, match="a caption is needed"):
+        smoke_model.generate(caption)
+
+
+def test_words_never_seen_are_named(smoke_model):
+    """A guess is drawn, but the reader must know that it is one."""
+    with pytest.warns(UserWarning, match="never seen in training: zeppelin"):
+        smoke_model.generate("a red zeppelin", 1, 1)
+    with pytest.warns(UserWarning, match="艇"):
+        smoke_model.generate("一艘红色的艇", 1, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        smoke_model.generate("a red cat", 1, 1)
+
+
+def test_a_long_caption_is_cut_with_one_note(smoke_model):
+    with pytest.warns(UserWarning) as notes:
+        smoke_model.generate("a red cat " * 40, 1, 1)
+    cut = [n for n in notes if "dropped" in str(n.message)]
+    assert len(cut) == 1 and "red cat" in str(cut[0].message)
+
+
+@pytest.mark.parametrize("caption", ["🐻❄️", "\u200bred\u200b", "ⴰⵎⵖⵔⴰⴱⵉ", "\ud800", "a\x00b"])
+def test_any_text_draws_something(smoke_model, caption):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert smoke_model.generate(caption, 1, 1).images.shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "keep"), [(0, 0), (4, 5), (4, 0), (-1, 1)], ids=lambda n: str(n)
+)
+def test_impossible_numbers_are_refused(smoke_model, candidates, keep):
+    with pytest.raises(MinidalleError, match="candidates"):
+        smoke_model.generate("a cat", candidates, keep)
+
+
+def test_a_bundle_draws_the_same_after_a_round_trip(smoke_model, smoke_bundle, tmp_path):
+    """Half precision on disk is read back alike, so what was saved again is the same bundle."""
+    again = MiniDALLE.load(smoke_model.save(tmp_path / "again"), device="cpu")
+    a, b = (m.generate("a cat", 3, 3, seed=2) for m in (smoke_model, again))
+    assert np.array_equal(a.images, b.images) and np.array_equal(a.scores, b.scores)
+    assert again.info == smoke_model.info
+
+
+def test_a_bundle_that_does_not_fit_itself_is_refused(smoke_bundle, tmp_path):
+    """Config and weights that disagree, though every hash is right."""
+    tensors, documents = checkpoint.load(smoke_bundle)
+    documents = json.loads(json.dumps(documents))
+    documents["config"]["prior"]["width"] = 48
+    checkpoint.save(tmp_path / "bundle", tensors, documents)
+    with pytest.raises(MinidalleError, match=r"start is \(32,\) in the file and \(48,\) in the model"):
+        MiniDALLE.load(tmp_path / "bundle")
+
+
+def test_a_missing_bundle_says_so(tmp_path):
+    with pytest.raises(MinidalleError, match=str(tmp_path / "nothing")):
+        MiniDALLE.load(tmp_path / "nothing")
+
+
+def test_the_strip_is_written_and_labelled(smoke_model, tmp_path):
+    """Labels that fall outside the sheet, or a sheet of another size than its pictures ask."""
+    ranked = smoke_model.generate("a red car on the grass", 4, 4)
+    with Image.open(ranked.save(tmp_path / "x.png")) as sheet:
+        assert sheet.mode == "RGB" and sheet.width > 4 * 192 and sheet.height > 192
+        pixels = np.asarray(sheet)
+    assert (pixels[:38] < 128).any() and (pixels[-24:] < 160).any()  # a title and labels
+    with pytest.raises(MinidalleError, match="cannot write"):
+        ranked.save(tmp_path / "no" / "such" / "x.png")
+    with pytest.raises(MinidalleError, match="cannot write"):
+        ranked.save(tmp_path / "x.nonsense")
