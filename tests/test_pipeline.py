@@ -106,7 +106,8 @@ def test_a_bundle_that_does_not_fit_itself_is_refused(smoke_bundle, tmp_path):
     documents = json.loads(json.dumps(documents))
     documents["config"]["prior"]["width"] = 48
     checkpoint.save(tmp_path / "bundle", tensors, documents)
-    with pytest.raises(MinidalleError, match=r"start is \(32,\) in the file and \(48,\) in the model"):
+    shapes = r"start is \(32,\) in the file and \(48,\) in the model"
+    with pytest.raises(MinidalleError, match=shapes):
         MiniDALLE.load(tmp_path / "bundle")
 
 

@@ -234,7 +234,7 @@ def test_decode_takes_tensors_skips_padding_and_survives_half_a_character():
     assert TRAINED.decode(TRAINED.batch(["A red cat"], 20)[0]) == "a red cat"
     assert TRAINED.decode("猫".encode()[:2]) == "\ufffd"
     assert TRAINED.decode(TRAINED.null(1, 3)[0]) == TRAINED.decode([]) == ""
-    with pytest.raises(ValueError, match="never negative.*-3"):
+    with pytest.raises(ValueError, match=r"never negative.*-3"):
         TRAINED.decode([97, -3])
 
 
