@@ -1,8 +1,8 @@
 """minidalle: DALL·E (2021) step by step, at a size that a laptop trains.
 
-    from minidalle import MiniDALLE
-    ranked = MiniDALLE.load().generate("a red car on the grass", candidates=32, keep=4, seed=0)
-    ranked.save("pictures.png")
+from minidalle import MiniDALLE
+ranked = MiniDALLE.load().generate("a red car on the grass", candidates=32, keep=4, seed=0)
+ranked.save("pictures.png")
 """
 
 from minidalle import judge, presets

@@ -48,8 +48,8 @@ def stream_mask(kind: str, text: int, grid: int, kernel: int = 11) -> Tensor:
 
 
 def layer_kinds(layers: int) -> list[str]:
-    """The paper's order: row, row, column, row, and over again; the last layer convolutional."""
-    kinds = ["column" if (i - 2) % 4 == 0 else "row" for i in range(layers)]
+    """The paper's order: row, column, row, row, and over again; the last layer convolutional."""
+    kinds = ["column" if (i - 2) % 4 == 0 else "row" for i in range(1, layers + 1)]
     return [*kinds[:-1], "convolutional"]
 
 

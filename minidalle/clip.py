@@ -99,7 +99,9 @@ class CLIP(nn.Module):
 
     def forward(self, images: Tensor, text: Tensor) -> CLIPLosses:
         """The symmetric contrastive loss of B pairs; no caption may occur twice in a batch."""
-        scale = self.scale.exp().clamp(max=self.config.max_scale)
+        # Capped in value only: with its gradient cut as well, s could never come down again.
+        over = (self.scale - math.log(self.config.max_scale)).clamp(min=0).detach()
+        scale = (self.scale - over).exp()
         return contrastive_loss(self.encode_image(images), self.encode_text(text), scale)
 
 

@@ -176,6 +176,8 @@ class DVAE(nn.Module):
                 nn.init.zeros_(module.bias)
         nn.init.constant_(self.encoder[-1].weight, LOGIT_SCALE)
 
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)  # the codes of a picture must not depend on who asks
     def encode(self, images: Tensor) -> Tensor:
         """The codes of images: B 3 H W in [0, 1] → B h w, int64."""
         return self.quantizer.codes(self.encoder(2 * images - 1))

@@ -3,8 +3,7 @@
 Nothing is learned. The judge owns the palette and the drawings, and explains a picture with them:
 
 1. Which place? The backdrop that agrees with most pixels.
-2. What changed? Pixels that no pixel of that backdrop nearby accounts for, nor the plain colour
-   of their row: a cloud that is missing is no thing.
+2. What changed? Pixels that the backdrop nearby does not account for.
 3. Look where most has changed, and try every thing in every colour and both sizes there.
 4. Take the best away and look again, until what is left is too little to be a thing.
 
@@ -14,7 +13,7 @@ The picture's change there is d. How well they agree is one number, Dice's coeff
     dice = 2 <d, p> / (<d, d> + <p, p>)          1: just this; 0: nothing of it
 
 It is taken twice, of the change itself (*tone*: mass and colour) and of the change less its mean
-over the 9 x 9 pixels around (*line*: outline, eyes, panels); `match` is the mean of the two. Both
+over the 9 × 9 pixels around (*line*: outline, eyes, panels); `match` is the mean of the two. Both
 the picture and the drawings are blurred a little first: a model draws soft and ragged edges, and a
 person would not mind. What nobody could name agrees with no drawing, and is unreadable.
 
@@ -42,14 +41,14 @@ from minidalle.storybook import CELLS, SPAN
 SIDE = 64  # pixels: every picture is brought to this size first
 CELL = SIDE // CELLS
 MARGIN = 2  # pixels around a drawing that are compared too: its edge is blurred across them
-REACH = 4  # pixels by which a thing may lie off the spot where most has changed
+REACH = 6  # pixels by which a thing may lie off the spot where most has changed
 PAD = 10  # pixels around the picture, for windows that hang over its edge
 STRIDE = {"small": 2, "big": 3}  # the search compares every second or third pixel
 
 # Thresholds, each between what sound `train` pictures give once softened (blur, noise, shift,
 # wobble, tint) and what ruined ones give (halved, smeared, shuffled): tests/benchmarks/judge.py
 # prints both. No other split was looked at.
-CHANGED = 24  # grey levels beyond the backdrop's that count as a change
+CHANGED = 24  # grey levels off the backdrop's, in some channel, that count as a change
 AT_HOME = 0.45  # least share of pixels that agree with the place; things cover 0.42 at most
 SPECK = CELL * CELL  # fewer changed pixels than this in a small thing's square are no thing
 MATCH = 0.72  # least match of a thing
@@ -111,11 +110,17 @@ def _soften(image: np.ndarray) -> np.ndarray:
 
 
 @lru_cache
-def _place(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An empty place, and the least and greatest value within two pixels: each 3 SIDE SIDE."""
+def _place(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """An empty place (3 SIDE SIDE), and all that it may look like at a pixel (26 3 SIDE SIDE).
+
+    These are the place moved by up to two pixels each way, and the plain colour of each row: so
+    neither a horizon that wavers nor a cloud that is missing looks like a thing.
+    """
     image = _soften(backdrop(name, SIDE))
-    near = sliding_window_view(np.pad(image, ((0, 0), (2, 2), (2, 2)), mode="edge"), (5, 5), (1, 2))
-    return image, near.min((-1, -2)), near.max((-1, -2))
+    wide = np.pad(image, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    moved = [wide[:, y : y + SIDE, x : x + SIDE] for y in range(5) for x in range(5)]
+    plain = np.broadcast_to(np.median(image, 2, keepdims=True), image.shape)
+    return image, np.stack([*moved, plain])
 
 
 CANDIDATES = [(kind, colour) for kind in KINDS for colour in COLOURS]  # 160
@@ -180,10 +185,11 @@ class _Glimpse(NamedTuple):
 
 def _which_place(image: np.ndarray) -> tuple[str, float]:
     """The place that the largest share of pixels agrees with; every fourth pixel is asked."""
-    seen, shares = image[:, ::2, ::2], {}
-    for name in PLACES:
-        _, low, high = (x[:, ::2, ::2] for x in _place(name))
-        shares[name] = float((np.maximum(low - seen, seen - high).max(0) < CHANGED).mean())
+    seen = image[:, ::2, ::2]
+    shares = {
+        name: float((np.abs(seen - _place(name)[0][:, ::2, ::2]).max(0) < CHANGED).mean())
+        for name in PLACES
+    }
     best = max(shares, key=shares.get)
     return best, shares[best]
 
@@ -198,7 +204,7 @@ def _search(change: np.ndarray, place: str, spot, size: str) -> tuple[float, str
     n = _drawings(size)[0].shape[-1]
     edge = n // 2 + REACH + 1
     row, column = (int(np.clip(x, edge, change.shape[-1] - edge)) - n // 2 for x in spot)
-    for step, reach in ((2, REACH), (1, 1)):  # every second pixel, then those next to the best
+    for step, reach in ((3, REACH), (1, 1)):  # every third pixel, then those next to the best
         top, left = row - reach, column - reach
         here = np.s_[top : row + reach + 1 : step, left : column + reach + 1 : step]
         seen = windows[here]  # Y X 4 m m
@@ -230,27 +236,37 @@ def _inspect(change, ground, size: str, number: int, row: int, column: int) -> _
     return _Glimpse(float(whole.mean()), float(part), *CANDIDATES[number], size, (row, column))
 
 
+TENT = {  # weights along a window as wide as a thing: the middle counts twice as much as the edge
+    size: tuple(span * CELL - abs(x) for x in range(-reach, reach + 1))
+    for size, span in SPAN.items()
+    if (reach := span * CELL // 2 + MARGIN)
+}
+
+
+def _densest(changed: np.ndarray, size: str) -> tuple[int, int]:
+    """(row, column) of the middle of the window that holds most change."""
+    held = _blur(changed, *TENT[size])
+    row, column = np.unravel_index(held.argmax(), held.shape)
+    return int(row), int(column)
+
+
 def _glimpses(image: np.ndarray, place: str) -> list[list[_Glimpse]]:
     """What may stand in a softened picture, 3 SIDE SIDE: three kinds a thing, best first."""
-    ground, low, high = _place(place)
-    beyond = np.maximum(low - image, image - high).max(0)
-    plain = np.abs(image - np.median(ground, 2, keepdims=True)).max(0)  # the cloud is missing, say
-    changed = (np.minimum(beyond, plain) > CHANGED).astype(np.float32)
+    ground, looks = _place(place)
+    changed = (np.abs(image - looks).max(1).min(0) > CHANGED).astype(np.float32)
     change = (image - ground) * changed
     change = np.concatenate([change, (change * ground).sum(0, keepdims=True)])
     around = (0, 0), (PAD, PAD), (PAD, PAD)
     change, changed = np.pad(change, around), np.pad(changed, PAD)
     ground = np.pad(ground, around, mode="edge")
-    width = SPAN["small"] * CELL
-    tent = *range(1, width), width, *range(width - 1, 0, -1)
+    half = SPAN["small"] * CELL // 2
     things = []
     while len(things) < 6:  # more than the world ever shows; noise could go on for long
-        density = _blur(changed, *tent)
-        y, x = np.unravel_index(density.argmax(), density.shape)
-        rows, columns = (slice(max(c - width // 2, 0), c + width // 2) for c in (y, x))
+        spots = {size: _densest(changed, size) for size in SIZES}
+        rows, columns = (slice(max(c - half, 0), c + half) for c in spots["small"])
         if changed[rows, columns].sum() < SPECK:
             break
-        _, size, likeliest = max(_search(change, place, (y, x), size) for size in SIZES)
+        _, size, likeliest = max(_search(change, place, spots[size], size) for size in SIZES)
         things.append(sorted((_inspect(change, ground, size, *c) for c in likeliest), reverse=True))
         row, column = things[-1][0].corner
         n = SPAN[size] * CELL + 2 * MARGIN
@@ -266,7 +282,7 @@ def _square(image: np.ndarray) -> np.ndarray:
     """Any square picture, brought to SIDE pixels and softened: float32 3 SIDE SIDE."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape != (len(image), len(image), 3):
         raise MinidalleError(
-            f"the judge reads square uint8 pictures, S x S x 3; this one is {image.dtype} of shape"
+            f"the judge reads square uint8 pictures, S × S × 3; this one is {image.dtype} of shape"
             f" {image.shape}"
         )
     if len(image) != SIDE:
@@ -329,8 +345,8 @@ def score(image: np.ndarray, caption: str | Facts) -> Verdict:
     asked = parse(caption) if isinstance(caption, str) else caption
     reading = read(image)
     found = reading.found
-    relation = lambda i, j: _relation(found[i], found[j])  # noqa: E731
-    return _verdict(asked, [f.thing for f in found], reading.place, relation)
+    things = [f.thing for f in found]
+    return _verdict(asked, things, reading.place, lambda i, j: _relation(found[i], found[j]))
 
 
 def holds(asked: Facts, found: Facts) -> Verdict:
@@ -360,13 +376,9 @@ def _verdict(asked: Facts, things, place: str | None, relation: Callable) -> Ver
     def cost(pairing) -> tuple:
         """First as many partners as there are, then few wrong facts, above all few wrong kinds."""
         faults = [len(wrong(field, pairing)) for field in FIELDS]
-        apart = len(set(pairing)) == len(asked.things) == 2
-        return (
-            -len(set(pairing)),
-            sum(faults),
-            faults[0],
-            apart and relation(*pairing) != asked.relation,
-        )
+        partnered = len(set(pairing))
+        apart = partnered == len(asked.things) == 2 and relation(*pairing) != asked.relation
+        return -partnered, sum(faults), faults[0], apart
 
     pairing = min(product(range(len(partners)), repeat=len(asked.things)), key=cost)
     facts, reasons = {}, []

@@ -44,9 +44,9 @@ FULL = Preset(
     dvae=DVAEConfig(codes=1024),
     dvae_fit=FitConfig(steps=14_000, batch_size=16, lr=4e-3),
     prior=PriorConfig(text_length=24, width=192, layers=6, heads=6),
-    prior_fit=FitConfig(steps=6500, batch_size=16, lr=1.5e-3, warmup=200, **_PRIOR_FIT),
+    prior_fit=FitConfig(steps=8000, batch_size=16, lr=1.5e-3, warmup=200, **_PRIOR_FIT),
     clip=CLIPConfig(text_length=24, width=128, heads=4),
-    clip_fit=FitConfig(steps=700, batch_size=96, lr=1e-3, warmup=100, **_CLIP_FIT),
+    clip_fit=FitConfig(steps=1800, batch_size=96, lr=1e-3, warmup=100, **_CLIP_FIT),
     sampling=SamplingConfig(),
 )
 CLASS = replace(

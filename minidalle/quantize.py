@@ -50,7 +50,7 @@ def gumbel_softmax(
 def straight_through(soft: Tensor, dim: int = 1) -> Tensor:
     """The one-hot of `soft`'s largest entry forwards, the gradient of `soft` backwards."""
     hard = F.one_hot(soft.argmax(dim), soft.shape[dim]).movedim(-1, dim).to(soft.dtype)
-    return hard + soft - soft.detach()
+    return hard + (soft - soft.detach())  # the bracket is exactly zero
 
 
 class GumbelQuantizer(nn.Module):
@@ -105,18 +105,18 @@ class VectorQuantizer(nn.Module):
         self.features, self.decay = width, decay
         start = torch.randn(codes, width)
         self.register_buffer("codebook", start)
-        self.register_buffer("counts", torch.ones(codes))
+        self.register_buffer("counts", torch.ones(codes))  # 1 is a fair share of the cells
         self.register_buffer("sums", start.clone())
 
     @torch.autocast("cpu", enabled=False)
-    @torch.autocast("cuda", enabled=False)  # distances in half precision choose wrong neighbours
+    @torch.autocast("cuda", enabled=False)
     def forward(self, features: Tensor, tau: float = 0.0) -> Quantized:
         features = features.float()
         codes = self.codes(features)
+        chosen = self.embed(codes)  # before the codebook moves on
         share = torch.bincount(codes.flatten(), minlength=len(self.codebook)) / codes.numel()
         if self.training:
             self._learn(rearrange(features.detach(), "b d h w -> (b h w) d"), codes.flatten())
-        chosen = self.embed(codes)
         commitment = F.mse_loss(features, chosen.detach())
         vectors = features + (chosen - features).detach()
         entropy = -(share * (share + 1e-12).log()).sum()
@@ -125,14 +125,17 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def _learn(self, flat: Tensor, codes: Tensor) -> None:
-        choice = F.one_hot(codes, len(self.codebook)).float()  # cells K
+        fair = len(flat) / len(self.codebook)  # cells that a code would have if all had the same
+        choice = F.one_hot(codes, len(self.codebook)).float() / fair  # cells K
         self.counts.lerp_(choice.sum(0), 1 - self.decay)
         self.sums.lerp_(choice.T @ flat, 1 - self.decay)
-        dead = self.counts < len(flat) / len(self.codebook) / 30
+        dead = self.counts < 1 / 30
         reborn = flat[torch.randint(len(flat), (int(dead.sum()),), device=flat.device)]
         self.counts[dead], self.sums[dead] = 1.0, reborn
         self.codebook.copy_(self.sums / self.counts[:, None])
 
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)  # distances in half precision choose wrong neighbours
     def codes(self, features: Tensor) -> Tensor:
         """The nearest code of each cell: B D h w → B h w."""
         flat = rearrange(features.float(), "b d h w -> b h w d")

@@ -31,13 +31,13 @@ class SamplingConfig:
     guidance: float = 1.0  # how far to lean from the empty caption towards this one
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not self.temperature >= 0:  # so written, it refuses NaN too
             raise MinidalleError(f"temperature {self.temperature}: 0 or more, 1 is usual")
         if self.top_k is not None and self.top_k < 1:
             raise MinidalleError(f"top_k {self.top_k}: keep at least one code, or leave it out")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise MinidalleError(f"top_p {self.top_p}: above 0 and at most 1, or leave it out")
-        if self.guidance < 0:
+        if not self.guidance >= 0:
             raise MinidalleError(f"guidance {self.guidance}: 0 or more; 1 is none, 2 to 4 is usual")
 
 

@@ -145,8 +145,9 @@ class Stages:
                 state.restore(*checkpoint.load(latest), file=latest)
             losses = getattr(self, f"_{stage}_losses")(fit_config)
             log = self.out / f"{stage}.jsonl"
-            if latest is None:
-                log.write_text("")
+            known = log.read_text().splitlines() if latest is not None and log.exists() else []
+            told = [line for line in known if json.loads(line)["step"] <= state.step]
+            log.write_text("".join(f"{line}\n" for line in told))  # lost steps are told again
             try:
                 for record in fit(state, losses):
                     if record.step % LOG_EVERY == 0:

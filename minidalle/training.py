@@ -140,6 +140,7 @@ def fit(
     while state.step < config.steps:
         began = time.perf_counter()
         model.train()
+        buffers = [buffer.clone() for buffer in model.buffers()]  # running statistics, if any
         torch.manual_seed(config.seed * 1_000_003 + state.step)
         lr = lr_at(state.step, config)
         for group in state.optimizer.param_groups:
@@ -155,12 +156,14 @@ def fit(
                 f" try a batch size of {max(1, config.batch_size // 2)}"
             ) from error
         gradient = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        numbers = dict(
-            zip(parts._fields, torch.stack([*map(_scalar, parts)]).tolist(), strict=True)
-        )
-        numbers_and_gradient = numbers | {"gradient": gradient.item()}
-        for name, value in numbers_and_gradient.items():
+        names = parts._fields
+        numbers = dict(zip(names, torch.stack([*map(_scalar, parts)]).tolist(), strict=True))
+        # The parts are asked before their sum: the message should name what went wrong first.
+        checks = [*names[1:], names[0]]
+        for name, value in [(n, numbers[n]) for n in checks] + [("gradient", gradient.item())]:
             if not math.isfinite(value):
+                for buffer, kept in zip(model.buffers(), buffers, strict=True):
+                    buffer.copy_(kept)
                 raise MinidalleError(
                     f"step {state.step + 1}: {name} is {value}. The last checkpoint is sound;"
                     " resume from it with a lower learning rate"

@@ -468,8 +468,11 @@ def test_rows_without_picture_or_caption_are_listed(tmp_path, table):
         "C:x.png",
         "\\\\host\\x.png",
         "/x.png",
-    ]
-    + ["absolute", "link.png", "way/x.png", "bad\0.png"],
+        "absolute",
+        "link.png",
+        "way/x.png",
+        "bad\x00.png",
+    ],
 )
 def test_a_name_that_leads_out_is_refused(tmp_path, table, name):
     put(tmp_path, "x.png")

@@ -282,6 +282,23 @@ def test_the_reading_says_which_thing_is_ruined():
     )
 
 
+@pytest.mark.parametrize(("one", "other"), [("circle", "square"), ("star", "triangle")])
+@pytest.mark.parametrize("place", ["grass", "night", "snow"])
+def test_neither_of_two_kinds_wins_when_they_are_drawn_over_each_other(one, other, place):
+    """A prior that cannot decide paints both. To name either would flatter it."""
+    drawn = [
+        render(Scene(Facts((Thing(kind, "red", "small"),), None, place), ((2, 4),)))
+        for kind in (one, other)
+    ]
+    image = to_bytes(np.mean(drawn, 0))
+    (trouble,) = judge.read(image).trouble
+    assert "may be a" in trouble and one in trouble and other in trouble
+    for kind in (one, other):
+        assert judge.score(image, f"a {kind}").reasons == (
+            f"kind: asked for {kind}, found something unreadable",
+        )
+
+
 # --- Captions against facts -----------------------------------------------------------------------
 
 

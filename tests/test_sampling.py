@@ -39,6 +39,7 @@ def prior():
     model = Prior(config).double().eval()
     for p in model.parameters():
         nn.init.normal_(p.requires_grad_(False), std=0.5)
+    model.text_token.weight.mul_(3)  # the caption has much to say
     return model
 
 
@@ -112,7 +113,8 @@ def count(codes):
     logits=st.lists(st.integers(-12, 12).map(lambda x: x / 4), min_size=1, max_size=9),
     temperature=st.sampled_from([0.3, 0.5, 1.0, 1.7, 4.0]),
     top_k=st.none() | st.integers(1, 10),
-    top_p=st.none() | st.sampled_from([0.01, 0.3017, 0.5013, 0.7731, 0.9907, 1.0]),  # no sum of ties
+    top_p=st.none()
+    | st.sampled_from([0.01, 0.3017, 0.5013, 0.7731, 0.9907, 1.0]),  # no sum of ties
 )
 @example(logits=[1.0] * 5, temperature=1.0, top_k=2, top_p=None)  # ties: k are kept, not all
 @example(logits=[0.0, 3.0, 1.0], temperature=1.0, top_k=9, top_p=1.0)  # nothing is cut
@@ -134,7 +136,7 @@ def test_pictures_are_as_frequent_as_they_are_probable(config):
     """Catches settings that never reach the draw, noise of a wrong law, a forbidden code drawn."""
     counts = count(drawn(config))
     assert surprise(counts, exact(config)) < 4
-    other = SamplingConfig(temperature=1.4) if config == CONFIGS[0] else CONFIGS[0]
+    other = SamplingConfig(temperature=2.5) if config in (CONFIGS[0], CONFIGS[5]) else CONFIGS[0]
     assert surprise(counts, exact(other)) > 8  # the test can tell
 
 

@@ -1,0 +1,107 @@
+"""Write data/MODEL_CARD.md and data/curves.png: `python -m tests.benchmarks.card [RUNS]`.
+
+The card is made of the reports in data/reports (written by `minidalle evaluate --json`) and of the
+words below; the curves need the training logs, RUNS/STAGE.jsonl, and matplotlib.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from minidalle.facts import SKILLS
+from minidalle.presets import FULL
+
+DATA = Path(__file__).parents[2] / "data"
+REPORTS = {
+    "validation, English": "validation-en.json",
+    "validation, Chinese": "validation-zh.json",
+    "compositions, English": "compositions-en.json",
+}
+
+
+def read(name: str) -> dict:
+    return json.loads((DATA / "reports" / name).read_text())
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def fidelity() -> str:
+    """Shares of captions with every fact right, a row a report."""
+    rows = []
+    for name, file in REPORTS.items():
+        report = read(file)
+        for n, column in report["candidates"].items():
+            skills = [f"{column['skills'][s]:.2f}" if s in column["skills"] else "" for s in SKILLS]
+            what = "first drawing" if n == "1" else f"best of {n}"
+            rows.append(
+                [name, str(report["captions"]), what, f"**{column['overall']:.3f}**", *skills]
+            )
+    return table(["split", "captions", "picture", "all facts right", *SKILLS], rows)
+
+
+def parts() -> str:
+    """The dVAE and CLIP alone, and where the error comes from."""
+    rows = []
+    for name, file in REPORTS.items():
+        r = read(file)
+        d, e = r["dvae"], r["error"]
+        rows.append([
+            name, f"{d['psnr']:.2f} dB", f"{d['codes_used']:.3f}", f"{d['perplexity']:.0f}",
+            f"{d['facts_kept']:.3f}", f"{r['clip']['retrieval_at_1_of_100']:.3f}",
+            f"{e['dvae']:.3f}", f"{e['prior']:.3f}", f"{e['rerank']:.3f}",
+        ])  # fmt: skip
+    return table(
+        ["split", "PSNR", "codes used", "perplexity", "facts kept", "retrieval@1 of 100",
+         "error: dVAE", "prior", "rerank"], rows,
+    )  # fmt: skip
+
+
+def training() -> str:
+    """Sizes and settings, from the preset, and what was measured while it ran."""
+    measured = json.loads((DATA / "reports" / "training.json").read_text())
+    rows = []
+    for stage in ("dvae", "prior", "clip"):
+        fit, seen = getattr(FULL, f"{stage}_fit"), measured["stages"][stage]
+        rows.append([
+            stage, f"{seen['parameters'] / 1e6:.2f} M", f"{fit.steps:,}", str(fit.batch_size),
+            f"{fit.lr:g}", str(fit.seed), str(seen["minutes"]),
+        ])  # fmt: skip
+    header = ["stage", "parameters", "updates", "batch", "peak rate", "seed", "minutes"]
+    return f"Hardware: {measured['hardware']}.\n\n" + table(header, rows)
+
+
+def card() -> str:
+    text = (Path(__file__).parent / "card.md").read_text()
+    made = {"fidelity": fidelity(), "parts": parts(), "training": training()}
+    for name, part in made.items():
+        text = text.replace(f"<!-- {name} -->", part)
+    return text
+
+
+def curves(runs: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = {"dvae": ("nll", "kl", "entropy"), "prior": ("text", "image"), "clip": ("total",)}
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    for axis, (stage, names) in zip(axes, shown.items(), strict=True):
+        lines = [json.loads(line) for line in (runs / f"{stage}.jsonl").read_text().splitlines()]
+        for name in names:
+            values, mean = [line["losses"][name] for line in lines], None
+            smooth = [mean := v if mean is None else 0.95 * mean + 0.05 * v for v in values]
+            axis.plot([line["step"] for line in lines], smooth, label=name)
+        axis.set(title=stage, xlabel="update", ylabel="nats")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(DATA / "curves.png", dpi=90)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        curves(Path(sys.argv[1]))
+    (DATA / "MODEL_CARD.md").write_text(card())

@@ -1,0 +1,284 @@
+"""The stages: each needs those before it, and goes on bit for bit from where it was stopped."""
+
+import json
+import shutil
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minidalle import checkpoint, judge
+from minidalle import stages as module
+from minidalle.bundle import assemble
+from minidalle.datasets import ImageFolder
+from minidalle.dvae import tau_at
+from minidalle.errors import MinidalleError
+from minidalle.pipeline import MiniDALLE
+from minidalle.presets import preset
+from minidalle.stages import FolderSource, Stages, caption_of, to_tensor, to_uint8
+from minidalle.storybook import Storybook
+
+SMOKE, CPU = preset("smoke"), torch.device("cpu")
+MODELS = ("dvae", "prior", "clip")
+pytestmark = pytest.mark.filterwarnings("ignore:caption cut")  # smoke's tokenizer is a small one
+
+
+def new(out, source=None, chosen=SMOKE):
+    return Stages(chosen, source or Storybook(), out, CPU)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """All stages, trained without a break, and their records."""
+    stages = new(tmp_path_factory.mktemp("unbroken"))
+    return stages, {name: list(stages.train(name)) for name in MODELS}
+
+
+def newest(out, stage):
+    """The step of a stage's newest checkpoint, its tensors and its documents."""
+    with checkpoint.Run(out / stage) as run:
+        latest = run.latest()
+    return int(latest.name.removeprefix("step-")), *checkpoint.load(latest)
+
+
+def assert_same_run(out, other, stage):
+    (step, tensors, documents), (step_2, tensors_2, documents_2) = (
+        newest(o, stage) for o in (out, other)
+    )
+    assert step == step_2 and documents == documents_2 and tensors.keys() == tensors_2.keys()
+    for part in tensors:
+        assert tensors[part].keys() == tensors_2[part].keys()
+        for name in tensors[part]:
+            assert torch.equal(tensors[part][name], tensors_2[part][name]), f"{part} {name}"
+
+
+# From captions to a bundle -----------------------------------------------------------------------
+def test_all_stages_train_and_fit_together(trained):
+    """Catches sizes that two stages disagree on, and a model that is given out as it trains."""
+    stages, records = trained
+    models = {name: stages.model(name) for name in MODELS}
+    for name in MODELS:
+        assert [r.step for r in records[name]] == list(range(1, stages.steps(name) + 1))
+        step, tensors, _ = newest(stages.out, name)
+        assert step == stages.steps(name)
+        assert not models[name].training
+        assert not any(p.requires_grad for p in models[name].parameters())
+        for key, tensor in models[name].state_dict().items():
+            assert torch.equal(tensor, tensors["ema"][key])  # the mean, not the last step's
+        assert any(not torch.equal(t, tensors["model"][k]) for k, t in tensors["ema"].items())
+
+    dvae, prior, clip = (models[name].config for name in MODELS)
+    assert (prior.codes, prior.grid) == (dvae.codes, dvae.grid)
+    assert prior.vocab_size == clip.vocab_size == stages.tokenizer().vocab_size
+    assert dvae.image_size == clip.image_size == stages.source.size
+
+
+def test_trained_stages_make_a_bundle(trained, tmp_path):
+    """Catches a bundle without one of its parts, or with another than was trained."""
+    stages, _ = trained
+    bundle = MiniDALLE.load(assemble(stages, tmp_path / "bundle"), "cpu")
+    for name in MODELS:
+        mine, theirs = stages.model(name).state_dict(), getattr(bundle, name).state_dict()
+        assert all(torch.equal(mine[key].half(), theirs[key].half()) for key in mine)
+    caption = stages.source.caption("validation", 0, "zh")
+    assert bundle.tokenizer.encode(caption) == stages.tokenizer().encode(caption)
+
+
+@pytest.mark.parametrize("stage", ["prior", "clip"])
+def test_a_stage_before_its_time_is_told_what_to_do_first(stage, tmp_path):
+    """Catches a FileNotFoundError for who skips a lesson, or training on an untrained dVAE."""
+    with pytest.raises(MinidalleError, match="dvae is not trained yet: run minidalle train dvae"):
+        next(new(tmp_path).train(stage))
+
+
+def test_a_new_model_is_the_same_for_the_same_seed(trained):
+    """Catches weights that depend on what was drawn before, and a seed without effect."""
+    stages, _ = trained
+    other = new(stages.out, chosen=replace(SMOKE, prior_fit=replace(SMOKE.prior_fit, seed=1)))
+    a, b, c = (s.build("prior")[0].code_head.weight for s in (stages, stages, other))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+# Stop and go on ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("stage", MODELS)
+def test_a_trained_stage_is_not_trained_again_unasked(stage, trained):
+    """Catches a day's work overwritten by the same command given twice."""
+    stages, _ = trained
+    before = sorted((stages.out / stage).glob("step-*/*"))
+    with pytest.raises(MinidalleError, match=f"{stage} holds a run already: go on with --resume"):
+        next(stages.train(stage))
+    assert list(stages.train(stage, resume=True)) == []
+    assert sorted((stages.out / stage).glob("step-*/*")) == before
+
+
+@pytest.mark.parametrize("stage", MODELS)
+def test_a_stage_that_was_stopped_goes_on_bit_for_bit(stage, trained, tmp_path):
+    """Catches a loop whose work is lost when it is left, and data or dice that start anew."""
+    stages, records = trained
+    shutil.copytree(stages.out, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / stage)
+    seen = []
+    for stop in (1, 4, None):
+        with closing(new(tmp_path).train(stage, resume=stop != 1)) as run:
+            for record in run:
+                seen.append(record)
+                if record.step == stop:
+                    break
+        assert newest(tmp_path, stage)[0] == (stop or stages.steps(stage))
+    assert [(r.step, r.losses, r.lr, r.gradient) for r in seen] == [
+        (r.step, r.losses, r.lr, r.gradient) for r in records[stage]
+    ]
+    assert_same_run(tmp_path, stages.out, stage)
+
+
+def test_a_crash_costs_no_more_than_the_steps_since_the_last_save(trained, tmp_path, monkeypatch):
+    """Catches a stage that saves at its end only, and a log that tells the lost steps twice."""
+    monkeypatch.setattr(module, "SAVE_EVERY", 2)
+    monkeypatch.setattr(module, "LOG_EVERY", 1)
+    image = Storybook.image
+
+    def broken(self, split, i):
+        if i >= 5 * SMOKE.dvae_fit.batch_size:
+            raise RuntimeError("the lights went out in step 6")
+        return image(self, split, i)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="step 6"):
+        patch.setattr(Storybook, "image", broken)
+        list(new(tmp_path).train("dvae"))
+    assert newest(tmp_path, "dvae")[0] == 4
+    assert [r.step for r in new(tmp_path).train("dvae", resume=True)] == [5, 6]
+    assert_same_run(tmp_path, trained[0].out, "dvae")
+    lines = (tmp_path / "dvae.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+# What a stage is given ---------------------------------------------------------------------------
+def prior_batch(stages, step=3, **changes):
+    """The text and the codes that the prior would be trained on, and those it should be."""
+    stages = new(stages.out, chosen=replace(stages.preset, bpe_dropout=0.0, **changes))
+    config = stages.preset.prior_fit
+    text, codes = stages._prior_losses(config)(lambda text, codes: (text, codes), step, 0.5)
+    indices = range(step * config.batch_size, (step + 1) * config.batch_size)
+    captions = [caption_of(stages.source, "train", i) for i in indices]
+    images = to_tensor([stages.source.image("train", i) for i in indices], CPU)
+    return text, codes, captions, images
+
+
+def test_the_prior_sees_each_picture_with_its_own_caption(trained):
+    """Catches pairs shifted against each other, and captions in one language only."""
+    stages, _ = trained
+    text, codes, captions, images = prior_batch(stages, caption_dropout=0.0)
+    length = SMOKE.prior.text_length
+    assert torch.equal(text, stages.tokenizer().batch(captions, length))
+    assert torch.equal(codes, stages.model("dvae").encode(images).flatten(1))
+    assert {caption.isascii() for caption in captions} == {True, False}
+
+    text, *_ = prior_batch(stages, caption_dropout=1.0)
+    assert torch.equal(text, stages.tokenizer().null(len(captions), length))
+
+
+def test_the_prior_learns_the_codes_that_the_dvae_will_give_again(trained):
+    """Catches codes made in half precision, which differ from those of encode()."""
+    stages, _ = trained
+    with torch.autocast("cpu", torch.bfloat16):  # as fit() does where the hardware has it
+        _, codes, _, images = prior_batch(stages)
+    assert torch.equal(codes, stages.model("dvae").encode(images).flatten(1))
+
+
+def test_the_dvae_sees_other_pictures_at_every_step(tmp_path):
+    """Catches one batch seen for ever, and schedules that are not told how far training is."""
+    stages = new(tmp_path)
+    images, tau, progress = stages._dvae_losses(SMOKE.dvae_fit)(lambda *given: given, 3, 0.15)
+    expected = [stages.source.image("train", i) for i in range(12, 16)]
+    assert torch.equal(images, to_tensor(expected, CPU))
+    assert (tau, progress) == (tau_at(0.15), 0.15)
+
+
+def test_clip_sees_half_of_the_pictures_as_the_dvae_paints_them(trained):
+    """Catches a judge of candidates that has never seen one, and captions of other pictures."""
+    stages, _ = trained
+    seen, text = stages._clip_losses(SMOKE.clip_fit)(lambda *given: given, 3, 0.5)
+    images, captions = stages._clip_pairs(3, SMOKE.clip_fit.batch_size)
+    x, dvae = to_tensor(images, CPU), stages.model("dvae")
+    assert torch.equal(seen, torch.cat([dvae.decode(dvae.encode(x[:2])), x[2:]]))
+    assert torch.equal(text, stages.tokenizer().batch(captions, SMOKE.clip.text_length))
+
+
+def test_clip_pairs_belong_together_and_no_caption_comes_twice(tmp_path):
+    """Catches a right answer that counts as wrong, and pictures shuffled apart from captions."""
+    stages = new(tmp_path)
+    first = [stages._clip_pairs(step, 8) for step in (0, 1, 2)]
+    for images, captions in first:
+        assert len(images) == len(set(captions)) == 8
+    assert all(judge.score(image, caption).right for image, caption in zip(*first[0], strict=True))
+    again = stages._clip_pairs(1, 8)
+    assert again[1] == first[1][1] and np.array_equal(again[0], first[1][0])
+    assert len({tuple(captions) for _, captions in first}) == 3
+
+
+class Shelf:
+    """Stands in for an ImageFolder of nine pictures: picture i is of colour i, and says so."""
+
+    image_size = 8
+
+    def __init__(self, validation=(2, 6), caption="picture {}"):
+        self.validation, self.text = list(validation), caption
+
+    def split(self):
+        return [i for i in range(9) if i not in self.validation], self.validation
+
+    def image(self, i):
+        return np.full((8, 8, 3), i, dtype=np.uint8)
+
+    def caption(self, i):
+        return self.text.format(i)
+
+
+def test_a_folder_shows_every_training_pair_once_an_epoch():
+    """Catches pairs never shown, one order for all epochs, and captions of other pictures."""
+    source = FolderSource(Shelf())
+    shown = [int(source.image("train", i)[0, 0, 0]) for i in range(4 * 7)]
+    epochs = [shown[e * 7 : (e + 1) * 7] for e in range(4)]
+    assert all(sorted(epoch) == [0, 1, 3, 4, 5, 7, 8] for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 4
+    assert [source.caption("train", i) for i in range(28)] == [f"picture {n}" for n in shown]
+    assert {source.caption("validation", i) for i in range(9)} == {"picture 2", "picture 6"}
+    assert shown != [int(FolderSource(Shelf(), 1).image("train", i)[0, 0, 0]) for i in range(28)]
+    assert len(FolderSource(Shelf(validation=())).image("validation", 3)) == 8  # never an empty one
+
+
+def test_clip_says_when_there_are_too_few_captions(tmp_path):
+    """Catches a search without end in a folder whose pictures share one caption."""
+    stages = new(tmp_path, FolderSource(Shelf(caption="always the same")))
+    with pytest.raises(MinidalleError, match=r"needs 4 different captions .* there are only 1"):
+        stages._clip_pairs(0, 4)
+
+
+def test_all_stages_train_on_a_folder_of_ones_own(tmp_path):
+    """Catches a stage that works in the storybook only, or takes its size from the preset."""
+    (tmp_path / "mine").mkdir()
+    for i, colour in enumerate(
+        ("red", "green", "blue", "white", "black", "yellow", "pink", "grey")
+    ):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "mine" / f"{i}.png")
+        (tmp_path / "mine" / f"{i}.txt").write_text(f"a {colour} wall", encoding="utf-8")
+    shorter = {f"{name}_fit": replace(getattr(SMOKE, f"{name}_fit"), steps=2) for name in MODELS}
+    source = FolderSource(ImageFolder(tmp_path / "mine", 32))
+    stages = new(tmp_path / "run", source, replace(SMOKE, captions=20, **shorter))
+    for name in MODELS:
+        assert [r.step for r in stages.train(name)] == [1, 2]
+    assert stages.model("dvae").config.image_size == 32
+    assert stages.model("prior").config.grid == 4
+
+
+def test_pictures_survive_the_way_to_tensors_and_back():
+    """Catches channels last, values up to 255, and rounding that darkens a picture."""
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
+    x = to_tensor(list(pictures), CPU)
+    assert x.shape == (2, 3, 5, 4) and x.min() >= 0 and x.max() <= 1
+    assert x[1, 2, 3, 0].item() == pytest.approx(pictures[1, 3, 0, 2] / 255)
+    assert np.array_equal(to_uint8(x), pictures)
+    assert np.array_equal(to_uint8(x * 3 - 1), (pictures * 3.0 - 255).clip(0, 255).astype(np.uint8))
