@@ -125,6 +125,13 @@ def test_no_test_is_without_an_assertion(path):
             assert asserts(node) or any(asserts(helpers[c]) for c in called if c in helpers), name
 
 
+def test_the_model_card_is_fresh():
+    """A table that was edited by hand, or left behind by a new report."""
+    from tests.benchmarks.card import card
+
+    assert (ROOT / "data" / "MODEL_CARD.md").read_text() == card()
+
+
 def test_bundle_is_small_enough():
     """History keeps every copy of it."""
     files = list((ROOT / "data" / "bundle").iterdir())
