@@ -16,7 +16,7 @@ The paper trains for three million updates, we for some thousands. Five departur
   last, which saves the groups at full resolution. patch = 1 and four widths is the paper's network;
 - the residual gain is 1/√n, not 1/n²: with the latter a short training ends before it begins;
 - the logits are normalised code by code over the batch, so that every code stays in play;
-- a bonus, faded out, for the information that codes carry: without it, noise drowns the first
+- a bonus, faded to 30 %, for the information that codes carry: without it, noise drowns the first
   faint logits and the posterior collapses to uniform (`information_bonus`);
 - b ≥ 0.3: a drawn sky is exact, and an unbounded density pays more for its millionth decimal than
   for the things in front of it.
