@@ -8,9 +8,9 @@ matrix, True where the query (row) may see the key (column). Every mask here let
 all earlier text; they differ in which earlier *codes* a code may see:
 
     causal         all of them
-    row            the W codes before it, and itself: back to the one above the next
+    row            the W codes before it, and itself: back to the one straight above
     column         those straight above it, and itself
-    convolutional  those above and to the left within a square of `kernel` codes across
+    convolutional  the earlier ones within a square of `kernel` codes around it
 
 Shapes: B batch, M heads, S stream, D width, d = D / M.
 """
@@ -67,6 +67,7 @@ class KVCache:
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store B M t d more of each; returns all that is stored."""
         end = self.length + keys.shape[2]
+        assert end <= self.keys.shape[2], "the cache is full: the stream is longer than was planned"
         self.keys[:, :, self.length : end] = keys
         self.values[:, :, self.length : end] = values
         self.length = end

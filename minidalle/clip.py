@@ -128,6 +128,8 @@ def retrieval_at_1(image: Tensor, text: Tensor, pool: int = 100) -> float:
 
     The B pairs are dealt into pools in order; a last, smaller pool is left out.
     """
+    if len(image) < pool:
+        raise MinidalleError(f"{len(image)} pairs do not fill one pool of {pool}: give more")
     hits = [
         (i @ t.T).argmax(1) == torch.arange(pool, device=i.device)
         for i, t in zip(image.split(pool), text.split(pool), strict=True)

@@ -41,6 +41,10 @@ class PriorConfig:
     dropout: float = 0.0  # on what each block adds
 
     def __post_init__(self) -> None:
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise MinidalleError(
+                f"kernel {self.kernel}: an odd number, with the code in its middle"
+            )
         if not 0 <= self.text_weight < 1:
             raise MinidalleError(f"text_weight {self.text_weight}: a share from 0 to below 1")
 

@@ -78,6 +78,11 @@ def draw(
         cache.repeat(n)
     logits = logits.repeat_interleave(n, 0)
     given = torch.empty(n, 0, dtype=torch.int64) if prime is None else prime.cpu()
+    fits = given.shape[0] == n and given.shape[1] <= positions
+    if not fits or (given.numel() and not 0 <= given.min() <= given.max() < c.codes):
+        raise MinidalleError(
+            f"prime is {tuple(given.shape)}: {n} rows of at most {positions} codes below {c.codes}"
+        )
     codes = given[:, :0].to(logits.device)
     for position in range(positions):
         if is_guided:
