@@ -13,13 +13,14 @@ convolutional residual blocks in groups, max-pooling down, nearest-neighbour up.
 The paper trains for three million updates, we for some thousands. Five departures buy the speed:
 
 - `patch`: p × p pixels are folded into channels before the first convolution and unfolded after the
-  last, which saves the groups at full resolution. patch = 1 and four widths is the paper's network;
+  last, which saves the groups at full resolution. patch = 1 and four widths is the paper's network,
+  patch = 4 and one width is ours: all its work is done on the grid of codes;
 - the residual gain is 1/√n, not 1/n²: with the latter a short training ends before it begins;
 - the logits are normalised code by code over the batch, so that every code stays in play;
-- a bonus, faded to 30 %, for the information that codes carry: without it, noise drowns the first
+- a bonus, which fades, for the information that codes carry: without it, noise drowns the first
   faint logits and the posterior collapses to uniform (`information_bonus`);
-- b ≥ 0.3: a drawn sky is exact, and an unbounded density pays more for its millionth decimal than
-  for the things in front of it.
+- a floor under b, 1 at first and 0.3 in the end: a drawn sky is exact, and an unbounded density
+  pays more for its millionth decimal than for the things in front of it (`least_b_at`).
 """
 
 import math
@@ -36,7 +37,6 @@ from minidalle.errors import MinidalleError
 from minidalle.quantize import GumbelQuantizer, VectorQuantizer
 
 EPSILON = 0.1  # pixels are mapped to [ε, 1 − ε], where the logit is tame
-LEAST_B = 0.3  # the floor under the logit-Laplace's scale b
 LOGIT_SCALE = 3.0  # standard deviation of a code's logits at the start: some must stand out
 QUANTIZERS = ("gumbel", "straight-through", "vq")
 
@@ -45,11 +45,11 @@ QUANTIZERS = ("gumbel", "straight-through", "vq")
 class DVAEConfig:
     """The shape of a dVAE and the terms of its loss."""
 
-    image_size: int = 64  # pixels across a picture
+    image_size: int = 48  # pixels across a picture
     codes: int = 512  # K, the size of the codebook (paper: 8192)
     patch: int = 4  # pixels across what is folded into channels (paper: 1)
-    widths: tuple[int, ...] = (96, 192)  # channels of each group; the grid halves between groups
-    blocks: int = 2  # residual blocks in a group (paper: 2)
+    widths: tuple[int, ...] = (160,)  # channels of each group; the grid halves between groups
+    blocks: int = 3  # residual blocks in a group (paper: 2)
     code_width: int = 128  # D, the length of a code's vector
     quantizer: str = "gumbel"  # gumbel (the paper's), straight-through, or vq
     beta: float = 6.6  # final weight of the KL term, before the division by 3 f² (paper: 6.6)
@@ -192,15 +192,17 @@ class DVAE(nn.Module):
         x = to_unit(images)
         z = self.quantizer(self.encoder(2 * images - 1), tau)
         mu, spread = self.decoder(z.vectors).float().chunk(2, dim=1)
-        ln_b = math.log(LEAST_B) + F.softplus(spread)
+        ln_b = math.log(least_b_at(progress)) + F.softplus(spread)
         nll = logit_laplace_nll(x, mu, ln_b).mean()
         c = self.config
         # The paper divides the loss by H · W · 3: a code's KL is shared by its 3 f² subpixels.
         price = beta_at(progress, c.beta) / (3 * c.factor**2)
-        # I(picture; code) = H(mean q) − mean H(q), which is this sum less the constant ln K.
-        information = z.kl + z.entropy
-        bonus = c.information_bonus * max(0.3, 1 - progress / ANNEALED)
-        total = nll + price * z.kl - bonus * information + z.commitment
+        # I(picture; code) = H(mean q) − mean H(q) = entropy + kl − ln K: the bonus is for both.
+        # It fades, the bonus for spread further than that for certainty: codes that serve the sky
+        # as often as it fills the picture are lost to the things in front of it.
+        bonus = c.information_bonus
+        certain, spread_out = (bonus * max(least, 1 - progress / FADED) for least in (0.6, 0.3))
+        total = nll + (price - certain) * z.kl - spread_out * z.entropy + z.commitment
         return DVAELosses(total, nll, z.kl, z.entropy)
 
 
@@ -212,12 +214,18 @@ def cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))
 
 
-ANNEALED = 0.3  # share of training after which τ is at its end
+ANNEALED = 0.45  # share of training after which τ is at its end
+FADED = 0.6  # and after which the information bonus is
 
 
 def tau_at(progress: float) -> float:
-    """τ: 1 → 1/16 over the first 30 % of training, then held. (A linear schedule diverged.)"""
+    """τ: 1 → 1/16 over the first 45 % of training, then held. (A linear schedule diverged.)"""
     return cosine(1.0, 1 / 16, progress / ANNEALED)
+
+
+def least_b_at(progress: float) -> float:
+    """The floor under b: 1 while the codes are shared out, then 0.3 for sharper colours."""
+    return cosine(1.0, 0.3, (progress - 0.6) / 0.3)
 
 
 def beta_at(progress: float, beta: float = 6.6) -> float:

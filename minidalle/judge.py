@@ -38,7 +38,7 @@ from minidalle.facts import COLOURS, KINDS, PLACES, SIZES, Facts, Thing
 from minidalle.sprites import backdrop, sprite
 from minidalle.storybook import CELLS, SPAN
 
-SIDE = 64  # pixels: every picture is brought to this size first
+SIDE = 48  # pixels: every picture is brought to this size first
 CELL = SIDE // CELLS
 MARGIN = 2  # pixels around a drawing that are compared too: its edge is blurred across them
 REACH = 6  # pixels by which a thing may lie off the spot where most has changed
@@ -50,11 +50,11 @@ STRIDE = {"small": 2, "big": 3}  # the search compares every second or third pix
 # prints both. No other split was looked at.
 CHANGED = 24  # grey levels off the backdrop's, in some channel, that count as a change
 AT_HOME = 0.45  # least share of pixels that agree with the place; things cover 0.42 at most
-SPECK = CELL * CELL  # fewer changed pixels than this in a small thing's square are no thing
+SPECK = 40  # fewer changed pixels than this in a small thing's square are no thing
 MATCH = 0.72  # least match of a thing
 PART = 0.6  # least match of each half of it: left, right, upper, lower
 LEAD = 0.03  # by which the best kind beats the next
-APART = 2.0  # cells: the layouts set two centres 0 (in line) or 4 to 5 (apart) from each other
+APART = 3.0  # cells: the layouts set two centres 0 (in line) or 6 (apart) from each other
 FIELDS = ("kind", "colour", "size")
 
 
@@ -111,14 +111,14 @@ def _soften(image: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def _place(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """An empty place (3 SIDE SIDE), and all that it may look like at a pixel (26 3 SIDE SIDE).
+    """An empty place (3 SIDE SIDE), and all that it may look like at a pixel (10 3 SIDE SIDE).
 
-    These are the place moved by up to two pixels each way, and the plain colour of each row: so
+    These are the place moved by up to a pixel each way, and the plain colour of each row: so
     neither a horizon that wavers nor a cloud that is missing looks like a thing.
     """
     image = _soften(backdrop(name, SIDE))
-    wide = np.pad(image, ((0, 0), (2, 2), (2, 2)), mode="edge")
-    moved = [wide[:, y : y + SIDE, x : x + SIDE] for y in range(5) for x in range(5)]
+    wide = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    moved = [wide[:, y : y + SIDE, x : x + SIDE] for y in range(3) for x in range(3)]
     plain = np.broadcast_to(np.median(image, 2, keepdims=True), image.shape)
     return image, np.stack([*moved, plain])
 

@@ -152,11 +152,13 @@ class MiniDALLE:
         keep: int = 4,
         seed: int = 0,
         *,
+        prime: Tensor | None = None,
         progress: Callable[[Iterable], Iterable] = iter,
         **sampling,
     ) -> Ranked:
         """Draw `candidates` pictures and keep the `keep` that CLIP finds closest to the caption.
 
+        prime: codes of the first rows, which every candidate keeps: the picture is completed.
         sampling: temperature, top_k, top_p, guidance; what is left out is the bundle's own choice.
         Warns of a caption cut short and of words never seen. Raises MinidalleError.
         """
@@ -168,7 +170,7 @@ class MiniDALLE:
         if unseen:
             warnings.warn(f"never seen in training: {', '.join(unseen)}", stacklevel=2)
         chosen = replace(self.sampling, **{k: v for k, v in sampling.items() if v is not None})
-        codes, images = self.candidates(caption, candidates, seed, chosen, None, progress)
+        codes, images = self.candidates(caption, candidates, seed, chosen, prime, progress)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the prior's reading has told of a cut already
             text = self.tokenizer.batch([caption], self.clip.config.text_length)

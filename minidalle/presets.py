@@ -30,6 +30,11 @@ class Preset:
     clip: CLIPConfig
     clip_fit: FitConfig
     sampling: SamplingConfig  # how the bundle draws unless told otherwise
+    lesson: float = 1.0  # how much of the training that a notebook names is done
+
+    def lesson_steps(self, steps: int) -> int:
+        """Updates that a notebook makes where it would make `steps` at class."""
+        return max(6, round(self.lesson * steps))
 
 
 _PRIOR_FIT = {"betas": (0.9, 0.96), "weight_decay": 4.5e-2, "ema": 0.999}
@@ -37,32 +42,34 @@ _CLIP_FIT = {"betas": (0.9, 0.98), "weight_decay": 0.1, "ema": 0.999}
 
 FULL = Preset(
     name="full",
+    lesson=3.0,
     captions=20_000,
     vocab_size=2048,
     bpe_dropout=0.1,
     caption_dropout=0.1,
-    dvae=DVAEConfig(codes=1024),
-    dvae_fit=FitConfig(steps=14_000, batch_size=16, lr=4e-3),
+    dvae=DVAEConfig(codes=512),
+    dvae_fit=FitConfig(steps=16_000, batch_size=16, lr=4e-3),
     prior=PriorConfig(text_length=24, width=192, layers=6, heads=6),
-    prior_fit=FitConfig(steps=8000, batch_size=16, lr=1.5e-3, warmup=200, **_PRIOR_FIT),
+    prior_fit=FitConfig(steps=9000, batch_size=16, lr=1.5e-3, warmup=200, **_PRIOR_FIT),
     clip=CLIPConfig(text_length=24, width=128, heads=4),
-    clip_fit=FitConfig(steps=1800, batch_size=96, lr=1e-3, warmup=100, **_CLIP_FIT),
+    clip_fit=FitConfig(steps=4200, batch_size=96, lr=1e-3, warmup=100, **_CLIP_FIT),
     sampling=SamplingConfig(),
 )
 CLASS = replace(
     FULL,
     name="class",
-    dvae=replace(FULL.dvae, codes=512),
-    dvae_fit=replace(FULL.dvae_fit, steps=8000),
-    prior_fit=replace(FULL.prior_fit, steps=4000),
-    clip_fit=replace(FULL.clip_fit, steps=500),
+    lesson=1.0,
+    dvae_fit=replace(FULL.dvae_fit, steps=6000),
+    prior_fit=replace(FULL.prior_fit, steps=6000),
+    clip_fit=replace(FULL.clip_fit, steps=1500),
 )
 SMOKE = replace(
     FULL,
     name="smoke",
+    lesson=0.005,
     captions=500,
     vocab_size=400,
-    dvae=DVAEConfig(codes=64, widths=(16, 32), blocks=1, code_width=16),
+    dvae=DVAEConfig(codes=64, patch=2, widths=(16, 32), blocks=1, code_width=16),
     dvae_fit=FitConfig(steps=6, batch_size=4, warmup=2),
     prior=PriorConfig(text_length=24, width=32, layers=2, heads=2),
     prior_fit=FitConfig(steps=6, batch_size=4, warmup=2, **_PRIOR_FIT),

@@ -32,11 +32,11 @@ class PriorConfig:
     vocab_size: int = 2048  # text tokens, padding left out: the tokenizer's (paper: 16384)
     text_length: int = 32  # T, tokens that a caption is padded or cut to (paper: 256)
     codes: int = 512  # K, the dVAE's codebook (paper: 8192)
-    grid: int = 8  # codes across a picture (paper: 32)
+    grid: int = 12  # codes across a picture (paper: 32)
     width: int = 256  # D (paper: 3968)
     layers: int = 8  # (paper: 64)
     heads: int = 8  # (paper: 62)
-    kernel: int = 11  # codes across the convolutional mask of the last layer (paper: 11)
+    kernel: int = 7  # codes across the convolutional mask of the last layer (paper: 11)
     text_weight: float = 1 / 8  # share of the text in the loss (paper: 1/8)
     dropout: float = 0.0  # on what each block adds
 

@@ -37,7 +37,7 @@ class Quantized(NamedTuple):
 def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """g = −ln(−ln u), u ~ U(0, 1): then argmax(logits + g) is a sample of softmax(logits)."""
     u = torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float32)
-    return -torch.log(-torch.log(u.clamp(1e-20, 1 - 1e-7)))
+    return u.clamp_(1e-20, 1 - 1e-7).log_().neg_().log_().neg_()  # in place: it is a large array
 
 
 def gumbel_softmax(
@@ -65,19 +65,20 @@ class GumbelQuantizer(nn.Module):
         self.codebook = nn.Parameter(torch.randn(codes, width))  # K D
 
     def forward(self, logits: Tensor, tau: float) -> Quantized:
-        logits = logits.float()  # B K h w
-        log_q = F.log_softmax(logits, dim=1)
+        logits = rearrange(logits.float(), "b k h w -> b h w k")  # K last: no copies
+        log_q = F.log_softmax(logits, dim=-1)
         q = log_q.exp()
-        kl = (q * log_q).sum(1).mean() + math.log(logits.shape[1])
-        mean_q = q.mean((0, 2, 3))
+        kl = (q * log_q).sum(-1).mean() + math.log(logits.shape[-1])
+        mean_q = q.mean((0, 1, 2))
         entropy = -(mean_q * (mean_q + 1e-12).log()).sum()
+        codes = logits.argmax(-1)
         if self.training:
-            y = gumbel_softmax(logits, tau)
-            y = straight_through(y) if self.hard else y
-            vectors = torch.einsum("bkhw,kd->bdhw", y, self.codebook)
+            y = gumbel_softmax(logits, tau, dim=-1)
+            y = straight_through(y, dim=-1) if self.hard else y
+            vectors = rearrange(y @ self.codebook, "b h w d -> b d h w")
         else:
-            vectors = self.embed(self.codes(logits))
-        return Quantized(vectors, self.codes(logits), kl, entropy, logits.new_zeros(()))
+            vectors = self.embed(codes)
+        return Quantized(vectors, codes, kl, entropy, logits.new_zeros(()))
 
     def codes(self, logits: Tensor) -> Tensor:
         """The most probable code of each cell: B K h w → B h w."""

@@ -56,6 +56,7 @@ def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
     return logits
 
 
+@torch.no_grad()
 def draw(
     prior: Prior,
     text: Tensor,

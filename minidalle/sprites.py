@@ -7,6 +7,7 @@ keep a white thing visible on snow and a pale fill apart from the sky.
 
 import math
 from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -82,6 +83,19 @@ def ring(n, radius, inner=None, phase=-0.25):
     ]
 
 
+def _mixtures() -> dict[str, tuple[int, int, int]]:
+    """Halfway between two colours, where that is no other colour's neighbour."""
+    mixed = {
+        f"{a} and {b}": tuple((x + y) // 2 for x, y in zip(COLOURS[a], COLOURS[b], strict=True))
+        for a, b in combinations(COLOURS, 2)
+    }
+    return {n: m for n, m in mixed.items() if min(math.dist(m, c) for c in COLOURS.values()) > 60}
+
+
+MIXTURES = _mixtures()  # no caption names one; the dVAE's pages are painted in them as well
+PAINTS = COLOURS | MIXTURES
+
+
 # One function a kind. b is a Brush, c the thing's colour.
 
 
@@ -109,13 +123,13 @@ def heart(b, c):
 
 
 def car(b, c):
-    b.poly([(0.2, 0.52), (0.33, 0.27), (0.67, 0.27), (0.82, 0.52)], c)
-    b.poly([(0.31, 0.5), (0.39, 0.35), (0.48, 0.35), (0.48, 0.5)], GLASS, None)
-    b.poly([(0.54, 0.5), (0.54, 0.35), (0.63, 0.35), (0.71, 0.5)], GLASS, None)
-    b.poly([(0.04, 0.74), (0.04, 0.56), (0.12, 0.5), (0.9, 0.5), (0.96, 0.58), (0.96, 0.74)], c)
+    b.poly([(0.2, 0.5), (0.32, 0.2), (0.68, 0.2), (0.82, 0.5)], c)
+    b.poly([(0.32, 0.46), (0.39, 0.29), (0.47, 0.29), (0.47, 0.46)], GLASS, None)
+    b.poly([(0.55, 0.46), (0.55, 0.29), (0.63, 0.29), (0.7, 0.46)], GLASS, None)
+    b.poly([(0.04, 0.78), (0.04, 0.52), (0.12, 0.46), (0.9, 0.46), (0.96, 0.54), (0.96, 0.78)], c)
     for x in (0.26, 0.74):
-        b.oval(x, 0.75, 0.13, 0.13, INK)
-        b.oval(x, 0.75, 0.05, 0.05, (200, 200, 206), None)
+        b.oval(x, 0.79, 0.12, 0.12, INK)
+        b.oval(x, 0.79, 0.045, 0.045, (200, 200, 206), None)
 
 
 def bear(b, c):
@@ -217,8 +231,8 @@ def ball(b, c):
     b.oval(0.5, 0.5, 0.42, 0.42, c)
     pale = (255, 255, 255) if c[2] < 240 or c[0] < 240 else (150, 156, 170)
     box = b._px([(0.1, 0.1), (0.9, 0.9)])
-    for start in (-75, 45, 165):
-        b.draw.pieslice(box, start, start + 60, fill=pale)
+    for start in (-70, 50, 170):
+        b.draw.pieslice(box, start, start + 40, fill=pale)
     b.oval(0.5, 0.5, 0.42, 0.42, None)
     b.oval(0.5, 0.5, 0.09, 0.09, c)
 
@@ -294,9 +308,12 @@ GROUNDS = {draw.__name__: draw for draw in (grass, snow, sand, sea, night, road)
 
 @lru_cache(maxsize=4096)
 def sprite(kind: str, colour: str, width: int, ink: float = 1.3) -> np.ndarray:
-    """A thing on transparent ground: uint8, width × width × 4; `ink` is the outline in pixels."""
+    """A thing on transparent ground: uint8, width × width × 4; `ink` is the outline in pixels.
+
+    colour: one of PAINTS.
+    """
     brush = Brush(width, ink)
-    THINGS[kind](brush, COLOURS[colour])
+    THINGS[kind](brush, PAINTS[colour])
     return brush.finish(width)
 
 

@@ -14,6 +14,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -45,6 +46,8 @@ class Source(Protocol):
 
     def image(self, split: str, i: int) -> np.ndarray: ...
 
+    def page(self, i: int) -> np.ndarray: ...  # a picture for the dVAE
+
     def caption(self, split: str, i: int, language: str = "en") -> str: ...
 
 
@@ -59,13 +62,22 @@ class FolderSource:
     def _index(self, split: str, i: int) -> int:
         members = self.splits[split]
         epoch, place = divmod(i, len(members))
-        return members[np.random.default_rng((self.seed, epoch)).permutation(len(members))[place]]
+        return members[_shuffled(len(members), self.seed, epoch)[place]]
 
     def image(self, split: str, i: int) -> np.ndarray:
         return self.folder.image(self._index(split, i))
 
+    def page(self, i: int) -> np.ndarray:
+        return self.image("train", i)
+
     def caption(self, split: str, i: int, language: str = "en") -> str:
         return self.folder.caption(self._index(split, i))
+
+
+@lru_cache(maxsize=4)
+def _shuffled(n: int, seed: int, epoch: int) -> np.ndarray:
+    """0 … n − 1 in the order of an epoch; kept, since every sample of the epoch asks for it."""
+    return np.random.default_rng((seed, epoch)).permutation(n)
 
 
 def to_tensor(images: list[np.ndarray] | np.ndarray, device: torch.device) -> Tensor:
@@ -132,6 +144,9 @@ class Stages:
         Raises MinidalleError where an earlier stage is missing, or where there is a run already
         and `resume` is not asked for.
         """
+        if stage == "tokenizer":  # it has no steps
+            self.tokenizer()
+            return
         directory = self.out / stage
         with checkpoint.Run(directory) as run:
             latest = run.latest()
@@ -163,12 +178,21 @@ class Stages:
                 run.save(state.step, *state.dump())
 
     def model(self, stage: str) -> nn.Module:
-        """A trained stage, ready for use: the running mean of its weights."""
+        """A trained stage, ready for use: the running mean of its weights.
+
+        Raises MinidalleError where its training has not come to its end.
+        """
         directory = self.out / stage
         saved = sorted(directory.glob("step-*"))
         if not saved:
             raise MinidalleError(f"{directory} is not trained yet: run minidalle train {stage}")
         tensors, documents = checkpoint.load(saved[-1])
+        step, steps = documents["config"]["step"], documents["config"]["fit"]["steps"]
+        if step < steps:
+            raise MinidalleError(
+                f"{saved[-1]} is {step} steps of {steps}: finish it with"
+                f" minidalle train {stage} --resume"
+            )
         kinds = {"dvae": DVAE, "prior": Prior, "clip": CLIP}
         config = config_from(kinds[stage], documents["model_config"])
         model = kinds[stage](config)
@@ -180,13 +204,15 @@ class Stages:
 
     # --- What each stage learns from --------------------------------------------------------------
 
-    def _images(self, first: int, n: int) -> Tensor:
-        images = [self.source.image("train", i) for i in range(first, first + n)]
+    def _images(self, step: int, n: int) -> Tensor:
+        images = [self.source.image("train", i) for i in range(step * n, step * n + n)]
         return to_tensor(images, self.device)
 
     def _dvae_losses(self, config: FitConfig):
         def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-            images = self._images(step * config.batch_size, config.batch_size)
+            n = config.batch_size
+            pages = [self.source.page(i) for i in range(step * n, step * n + n)]
+            images = to_tensor(pages, self.device)
             images = images.contiguous(memory_format=torch.channels_last)
             return model(images, tau_at(progress), progress)
 
@@ -200,7 +226,7 @@ class Stages:
             first = step * config.batch_size
             rng = random.Random(f"prior {config.seed} {step}")
             with torch.no_grad():
-                codes = dvae.encode(self._images(first, config.batch_size)).flatten(1)  # B N
+                codes = dvae.encode(self._images(step, config.batch_size)).flatten(1)  # B N
             captions = [
                 "" if rng.random() < self.preset.caption_dropout
                 else caption_of(self.source, "train", first + i)

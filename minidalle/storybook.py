@@ -1,9 +1,10 @@
 """The storybook world: pictures whose every fact is known, with captions in two languages.
 
 A scene is a lone thing, a group of two or three equal things, or a pair in a relation. Things sit
-on an 8 × 8 lattice of cells, so that a picture is a small puzzle of repeating pieces: a 64-pixel
-picture has 8-pixel cells, a small thing fills 3 × 3 of them, a big one 5 × 5. This coarse lattice
-is what lets a laptop learn the world in minutes.
+on a 12 × 12 lattice of cells, so that a picture is a puzzle of repeating pieces: a 48-pixel picture
+has 4-pixel cells, a small thing fills 5 × 5 of them, a big one 8 × 8. The dVAE's codes stand on the
+same lattice, and things keep to a few of its columns and rows: this is what lets a laptop learn the
+world in an hour.
 
 Data is a function: sample i of a split is f(split, seed, i), with no state to save or lose.
 
@@ -31,10 +32,10 @@ from minidalle.facts import (
     Thing,
     mutations,
 )
-from minidalle.sprites import backdrop, sprite
+from minidalle.sprites import MIXTURES, backdrop, sprite
 
-CELLS = 8  # a picture is CELLS × CELLS cells
-SPAN = {"small": 3, "big": 5}  # cells across a thing
+CELLS = 12  # a picture is CELLS × CELLS cells
+SPAN = {"small": 5, "big": 8}  # cells across a thing
 SPLITS = ("train", "validation", "compositions")
 
 # One colour a kind is never shown in training: ten per cent of all (kind, colour) pairs. A model
@@ -52,7 +53,7 @@ class Scene:
     corners: tuple[tuple[int, int], ...]
 
 
-def render(scene: Scene, size: int = 64) -> np.ndarray:
+def render(scene: Scene, size: int = 48) -> np.ndarray:
     """Draw a scene: uint8, size × size × 3."""
     image = backdrop(scene.facts.place, size).copy()
     cell = size / CELLS
@@ -74,24 +75,21 @@ def lay_out(facts: Facts, rng: random.Random) -> Scene:
     """Put complete facts on the lattice, at random within what they allow."""
     if len(facts.things) == 1:
         if facts.things[0].size == "small":
-            corners = ((rng.randrange(6), rng.choice((3, 4, 5))),)
+            corners = ((rng.choice((0, 2, 5, 7)), rng.choice((5, 7))),)
         else:
-            corners = ((rng.randrange(4), rng.choice((2, 3))),)
+            corners = ((rng.choice((0, 2, 4)), rng.choice((3, 4))),)
     elif len(facts.things) == 3:  # two below, one above
-        row = rng.choice((4, 5))
-        corners = (0, row), (5, row), (rng.choice((2, 3)), row - 4)
+        corners = (0, 7), (7, 7), (rng.choice((2, 5)), 0)
     elif facts.is_group or facts.relation == "left of":
-        row = rng.choice((3, 4, 5))
-        left, right = rng.choice(((0, 4), (0, 5), (1, 5)))
-        corners = (left, row), (right, row)
+        row, left = rng.choice((5, 7)), rng.choice((0, 1))
+        corners = (left, row), (left + 6, row)
     elif facts.relation == "above":
-        column = rng.randrange(6)
-        upper, lower = rng.choice(((0, 4), (0, 5), (1, 5)))
-        corners = (column, upper), (column, lower)
+        column, upper = rng.choice((0, 2, 5, 7)), rng.choice((0, 1))
+        corners = (column, upper), (column, upper + 6)
     else:  # the player stands on the ground, the toy flies up beside it
-        near, row = rng.choice((0, 1)), rng.choice((4, 5))
-        player, toy = rng.sample((near, near + 4), 2)
-        corners = (player, row), (toy, row - 4)
+        left, down = rng.choice((0, 1)), rng.choice((0, 1))
+        player, toy = rng.sample((left, left + 6), 2)
+        corners = (player, down + 6), (toy, down)
     return Scene(facts, corners)
 
 
@@ -106,6 +104,7 @@ def _drawer(held_out: bool):
     return draw_thing
 
 
+_MIXED = tuple(MIXTURES)
 _SEEN, _UNSEEN = _drawer(held_out=False), _drawer(held_out=True)
 
 
@@ -144,6 +143,29 @@ def sample_scene(seed: int | str, split: str = "train") -> Scene:
             return scene
 
 
+def sample_page(seed: int | str) -> Scene:
+    """A crowded picture for the dVAE, which needs no caption: four things, or one big one.
+
+    A scene is three quarters empty sky and ground; a page spends its pixels on things. A third of
+    them are painted in a mixture of two colours, so that colour and kind are learned apart; the
+    rest are as `train` may show them, and no page shows a pair of HELD_OUT.
+    """
+    rng = random.Random(f"page {seed}")
+    place = rng.choice(PLACES)
+
+    def paint() -> Thing:
+        thing = _SEEN(rng)
+        return replace(thing, colour=rng.choice(_MIXED)) if rng.random() < 1 / 3 else thing
+
+    if rng.random() < 0.3:
+        big = replace(paint(), size="big")
+        return Scene(Facts((big,), None, place), ((rng.randrange(5), rng.randrange(2, 5)),))
+    apart = [(a, b) for a in range(3) for b in range(a + SPAN["small"], 8)]
+    columns = rng.choice(apart)
+    corners = tuple((column, row) for column in columns for row in rng.choice(apart))
+    return Scene(Facts(tuple(paint() for _ in corners), None, place), corners)
+
+
 def sibling(scene: Scene, seed: int | str) -> Scene:
     """A scene of the same split that differs from this one in a single fact."""
     rng = random.Random(f"sibling {seed}")
@@ -170,7 +192,7 @@ class Storybook:
     size: pixels across a picture; seed: another seed is another draw of every split.
     """
 
-    size: int = 64
+    size: int = 48
     seed: int = 0
 
     def scene(self, split: str, i: int) -> Scene:
@@ -179,6 +201,10 @@ class Storybook:
     def image(self, split: str, i: int) -> np.ndarray:
         """uint8, size × size × 3."""
         return render(self.scene(split, i), self.size)
+
+    def page(self, i: int) -> np.ndarray:
+        """Crowded picture i, for the dVAE: uint8, size × size × 3."""
+        return render(sample_page(f"{self.seed} {i}"), self.size)
 
     def caption(self, split: str, i: int, language: str = "en") -> str:
         """Captions of `compositions` always state the colour: that is what they test."""

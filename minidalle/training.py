@@ -10,6 +10,7 @@ a run that is stopped and resumed goes on bit for bit as if it had never stopped
 """
 
 import copy
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -88,7 +89,18 @@ class TrainState:
         return tensors, {"config": fit_config, "model_config": model_config, "optimizer": numbers}
 
     def restore(self, tensors: dict, documents: dict, file) -> None:
-        """Go on from a checkpoint. Raises MinidalleError where it belongs to another model."""
+        """Go on from a checkpoint.
+
+        Raises MinidalleError where it belongs to another model, or to a training with other
+        settings: going on from there would be neither the one run nor the other.
+        """
+        then, now = documents["config"]["fit"], json.loads(json.dumps(asdict(self.config)))
+        changed = [f"{k} was {then.get(k)} and is {now[k]}" for k in now if then.get(k) != now[k]]
+        if changed:
+            raise MinidalleError(
+                f"{file} was trained otherwise: {', '.join(changed)}; go on with the settings that"
+                " it began with, or choose another --out"
+            )
         configs = {"config": asdict(self.model.config), "saved_config": documents["model_config"]}
         load_weights(self.model, tensors["model"], file=file, **configs)
         load_weights(self.ema, tensors["ema"], file=file, **configs)
@@ -165,8 +177,8 @@ def fit(
                 for buffer, kept in zip(model.buffers(), buffers, strict=True):
                     buffer.copy_(kept)
                 raise MinidalleError(
-                    f"step {state.step + 1}: {name} is {value}. The last checkpoint is sound;"
-                    " resume from it with a lower learning rate"
+                    f"step {state.step + 1}: {name} is {value}. Nothing of this step was kept;"
+                    " train again with a lower learning rate"
                 )
         state.optimizer.step()
         state.step += 1

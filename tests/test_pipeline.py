@@ -16,7 +16,7 @@ from minidalle.pipeline import MiniDALLE
 def test_generate_gives_ranked_pictures(smoke_model):
     """Pictures and scores that do not belong together, or that are not best first."""
     ranked = smoke_model.generate("a red car on the grass", candidates=6, keep=3, seed=1)
-    assert ranked.images.shape == (3, 64, 64, 3) and ranked.images.dtype == np.uint8
+    assert ranked.images.shape == (3, 48, 48, 3) and ranked.images.dtype == np.uint8
     assert list(ranked.scores) == sorted(ranked.scores, reverse=True)
     text = smoke_model.tokenizer.batch([ranked.caption], 24)
     codes, images = smoke_model.candidates(ranked.caption, 6, seed=1)
@@ -81,7 +81,7 @@ def test_a_long_caption_is_cut_with_one_note(smoke_model):
 def test_any_text_draws_something(smoke_model, caption):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert smoke_model.generate(caption, 1, 1).images.shape == (1, 64, 64, 3)
+        assert smoke_model.generate(caption, 1, 1).images.shape == (1, 48, 48, 3)
 
 
 @pytest.mark.parametrize(

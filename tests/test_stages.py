@@ -138,15 +138,15 @@ def test_a_crash_costs_no_more_than_the_steps_since_the_last_save(trained, tmp_p
     """Catches a stage that saves at its end only, and a log that tells the lost steps twice."""
     monkeypatch.setattr(module, "SAVE_EVERY", 2)
     monkeypatch.setattr(module, "LOG_EVERY", 1)
-    image = Storybook.image
+    page = Storybook.page
 
-    def broken(self, split, i):
+    def broken(self, i):
         if i >= 5 * SMOKE.dvae_fit.batch_size:
             raise RuntimeError("the lights went out in step 6")
-        return image(self, split, i)
+        return page(self, i)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="step 6"):
-        patch.setattr(Storybook, "image", broken)
+        patch.setattr(Storybook, "page", broken)
         list(new(tmp_path).train("dvae"))
     assert newest(tmp_path, "dvae")[0] == 4
     assert [r.step for r in new(tmp_path).train("dvae", resume=True)] == [5, 6]
@@ -192,7 +192,7 @@ def test_the_dvae_sees_other_pictures_at_every_step(tmp_path):
     """Catches one batch seen for ever, and schedules that are not told how far training is."""
     stages = new(tmp_path)
     images, tau, progress = stages._dvae_losses(SMOKE.dvae_fit)(lambda *given: given, 3, 0.15)
-    expected = [stages.source.image("train", i) for i in range(12, 16)]
+    expected = [stages.source.page(i) for i in range(12, 16)]
     assert torch.equal(images, to_tensor(expected, CPU))
     assert (tau, progress) == (tau_at(0.15), 0.15)
 
@@ -266,12 +266,12 @@ def test_all_stages_train_on_a_folder_of_ones_own(tmp_path):
         Image.new("RGB", (40, 30), colour).save(tmp_path / "mine" / f"{i}.png")
         (tmp_path / "mine" / f"{i}.txt").write_text(f"a {colour} wall", encoding="utf-8")
     shorter = {f"{name}_fit": replace(getattr(SMOKE, f"{name}_fit"), steps=2) for name in MODELS}
-    source = FolderSource(ImageFolder(tmp_path / "mine", 32))
+    source = FolderSource(ImageFolder(tmp_path / "mine", 24))
     stages = new(tmp_path / "run", source, replace(SMOKE, captions=20, **shorter))
     for name in MODELS:
         assert [r.step for r in stages.train(name)] == [1, 2]
-    assert stages.model("dvae").config.image_size == 32
-    assert stages.model("prior").config.grid == 4
+    assert stages.model("dvae").config.image_size == 24
+    assert stages.model("prior").config.grid == 6
 
 
 def test_pictures_survive_the_way_to_tensors_and_back():

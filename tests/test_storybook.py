@@ -8,7 +8,7 @@ import pytest
 from minidalle.captions import LANGUAGES, describe, parse, phrase, tell
 from minidalle.errors import MinidalleError
 from minidalle.facts import COLOURS, KINDS, PLACES, RELATIONS, SKILLS, Facts, Thing, mutations
-from minidalle.sprites import backdrop, sprite
+from minidalle.sprites import MIXTURES, PAINTS, backdrop, sprite
 from minidalle.storybook import (
     CELLS,
     HELD_OUT,
@@ -17,6 +17,7 @@ from minidalle.storybook import (
     Storybook,
     lay_out,
     render,
+    sample_page,
     sample_scene,
     sibling,
 )
@@ -217,3 +218,45 @@ def test_drawings_differ_and_are_outlined():
 def test_another_seed_is_another_book():
     a, b = Storybook(seed=0), Storybook(seed=1)
     assert [a.scene("train", i) for i in range(20)] != [b.scene("train", i) for i in range(20)]
+
+
+# Pages -------------------------------------------------------------------------------------------
+PAGES = [sample_page(i) for i in range(1500)]
+
+
+def test_pages_are_crowded_and_never_show_a_held_out_pair():
+    """Catches a dVAE that has seen what `compositions` is to test."""
+    things = [t for page in PAGES for t in page.facts.things]
+    pairs = {(t.kind, t.colour) for t in things}
+    assert not pairs & HELD_OUT
+    assert {k for k, _ in pairs} == set(KINDS)
+    assert pairs >= {(k, c) for k in KINDS for c in COLOURS} - HELD_OUT
+    assert len(things) / len(PAGES) > 2.5
+    mixed = sum(t.colour in MIXTURES for t in things) / len(things)
+    assert 0.3 < mixed < 0.37
+    assert {len(page.facts.things) for page in PAGES} == {1, 4}
+
+
+def test_things_on_pages_lie_inside_and_apart():
+    for page in PAGES:
+        taken = set()
+        for thing, (column, row) in zip(page.facts.things, page.corners, strict=True):
+            span = SPAN[thing.size]
+            cells = {(column + x, row + y) for x in range(span) for y in range(span)}
+            assert not cells & taken
+            assert all(0 <= x < CELLS and 0 <= y < CELLS for x, y in cells)
+            taken |= cells
+
+
+def test_pages_are_a_function_of_their_seed():
+    assert [sample_page(i) for i in range(50)] == PAGES[:50]
+    assert np.array_equal(Storybook(seed=1).page(3), Storybook(seed=1).page(3))
+    assert not np.array_equal(Storybook(seed=1).page(3), Storybook(seed=2).page(3))
+
+
+def test_no_mixture_could_be_taken_for_a_colour():
+    """A near miss of a held-out colour would be the held-out pair, almost."""
+    assert len(MIXTURES) > 20 and not set(MIXTURES) & set(COLOURS)
+    for paint in MIXTURES.values():
+        assert min(np.linalg.norm(np.subtract(paint, c)) for c in COLOURS.values()) > 60
+    assert len(set(PAINTS.values())) == len(PAINTS)

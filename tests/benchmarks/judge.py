@@ -32,17 +32,17 @@ from tests.test_judge import (
 def wobbly(image, rng, pixels=0.7):
     """Every pixel is fetched from about `pixels` away, smoothly: the ragged lines of a model."""
     coarse = rng.normal(0, 1, (2, 12, 12))
-    grid = np.linspace(0, 11, 64)
+    grid = np.linspace(0, 11, 48)
     low, part = np.minimum(grid.astype(int), 10), grid - np.minimum(grid.astype(int), 10)
     field = coarse[:, low] * (1 - part)[:, None] + coarse[:, low + 1] * part[:, None]
     field = field[:, :, low] * (1 - part) + field[:, :, low + 1] * part
     field *= pixels / field.std()
-    rows, columns = np.mgrid[:64, :64] + field
-    return bilinear(image, np.clip(rows, 0, 63), np.clip(columns, 0, 63))
+    rows, columns = np.mgrid[:48, :48] + field
+    return bilinear(image, np.clip(rows, 0, 47), np.clip(columns, 0, 47))
 
 
 def bilinear(image, rows, columns):
-    y, x = np.minimum(rows.astype(int), 62), np.minimum(columns.astype(int), 62)
+    y, x = np.minimum(rows.astype(int), 46), np.minimum(columns.astype(int), 46)
     b, a = (rows - y)[..., None], (columns - x)[..., None]
     upper = image[y, x] * (1 - a) + image[y, x + 1] * a
     lower = image[y + 1, x] * (1 - a) + image[y + 1, x + 1] * a
