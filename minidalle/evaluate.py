@@ -111,6 +111,21 @@ def retrieval(model: MiniDALLE, book: Storybook, split: str, language: str, n: i
     return retrieval_at_1(image_vectors, text_vectors)
 
 
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """How far apart two clouds of features lie, n × D each: the F and D of FID.
+
+    |μa − μb|² + tr( Σa + Σb − 2 (Σa Σb)^½ ), the distance between the two Gaussians that fit best
+    (Heusel et al. 2017, §A1; there the features are an Inception network's, here CLIP's). It wants
+    many more rows than D: with fewer the covariances are too flat, and the distance too large.
+    """
+    a, b = a.double(), b.double()
+    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
+    # The eigenvalues of Σa Σb are those of a positive matrix: real, but for rounding.
+    root = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0).sqrt().sum()
+    means = (a.mean(0) - b.mean(0)).square().sum()
+    return max(0.0, (means + cov_a.trace() + cov_b.trace() - 2 * root).item())
+
+
 def evaluate(
     model: MiniDALLE,
     split: str = "validation",

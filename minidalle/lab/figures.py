@@ -1,0 +1,231 @@
+"""Figures for the notebooks: small PNGs that carry their own alternative text.
+
+Every function returns a `Picture`, which shows itself when it is the last value of a cell, and
+whose text form is what a screen reader says. The colours are Okabe and Ito's, which colour-blind
+readers can tell apart.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from minidalle.sheet import enlarge, font
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+TEXT, FAINT, LIT = "#22242e", "#8a8e9c", "#E69F00"
+STYLE = {
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "legend.frameon": False,
+}
+CHINESE = ("Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Micro Hei", "PingFang SC",
+           "Microsoft YaHei", "SimSun")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, its width on the page in CSS pixels, and what it shows, in words."""
+
+    png: bytes
+    alt: str
+    width: int
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.png).decode()
+        return (
+            f'<img alt="{escape(self.alt, quote=True)}" width="{self.width}"'
+            f' style="max-width:100%" src="data:image/png;base64,{data}">'
+        )
+
+    def __repr__(self) -> str:
+        return f"[{self.alt}]"
+
+
+def canvas(width: float = 7.0, height: float = 2.6, rows: int = 1, columns: int = 1, **options):
+    """A matplotlib figure in the house's style, in inches, and its axes."""
+    from matplotlib import font_manager, rc_context
+
+    known = {f.name for f in font_manager.fontManager.ttflist}
+    family = ["DejaVu Sans", *[name for name in CHINESE if name in known]]
+    with rc_context({**STYLE, "font.family": family}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(rows, columns, **options)
+    return figure, axes
+
+
+def finish(figure: Figure, alt: str) -> Picture:
+    """Turn a figure into a Picture: twice the pixels, so that it is sharp on any screen."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    image = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    return _encode(image, alt, round(figure.get_figwidth() * 100))
+
+
+def _encode(image: Image.Image, alt: str, width: int) -> Picture:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return Picture(buffer.getvalue(), alt, width)
+
+
+# --- Pictures of pictures -------------------------------------------------------------------------
+
+
+def as_uint8(image) -> np.ndarray:
+    """H W 3 uint8, from that or from a tensor 3 H W in [0, 1]."""
+    if hasattr(image, "detach"):
+        image = image.detach().float().cpu().clamp(0, 1).mul(255).round().byte()
+        image = image.permute(1, 2, 0).numpy()
+    image = np.asarray(image)
+    return image if image.shape[-1] == 3 else np.repeat(image.reshape(*image.shape[:2], 1), 3, -1)
+
+
+def pictures(
+    images: Sequence, titles: Sequence[str] = (), columns: int = 8, side: int = 88, alt: str = ""
+) -> Picture:
+    """A grid of small pictures, a title under each; `side` in CSS pixels."""
+    from PIL import ImageDraw
+
+    images = [as_uint8(image) for image in images]
+    scale, gap = 2, 6
+    lines = max((title.count("\n") + 1 for title in titles), default=0)
+    foot = 15 * lines + (4 if lines else 0)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    step_x, step_y = scale * (side + gap), scale * (side + foot + gap)
+    sheet = Image.new("RGB", (columns * step_x, rows * step_y), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, image in enumerate(images):
+        x, y = i % columns * step_x, i // columns * step_y
+        sheet.paste(enlarge(image, scale * side), (x, y))
+        title = titles[i] if i < len(titles) else ""
+        for n, line in enumerate(title.split("\n")):
+            chosen = font(22, any(ord(c) > 0x2E7F for c in line)) or font(22)
+            while line and draw.textlength(line, font=chosen) > step_x - 4:
+                line = line[:-2] + "…" if len(line) > 2 else ""
+            draw.text((x, y + scale * (side + 2 + 15 * n)), line, fill=TEXT, font=chosen)
+    told = alt or f"{len(images)} pictures: " + "; ".join(t.replace("\n", ", ") for t in titles)
+    return _encode(sheet.quantize(128, dither=Image.Dither.NONE), told, columns * (side + gap))
+
+
+# --- Charts ---------------------------------------------------------------------------------------
+
+
+def curves(
+    series: Mapping[str, Sequence],
+    x: Sequence | None = None,
+    labels: tuple[str, str] = ("", ""),
+    title: str = "",
+    alt: str = "",
+    lines: Mapping[str, float] | None = None,
+    log_x: bool = False,
+    width: float = 6.4,
+    height: float = 2.5,
+) -> Picture:
+    """Lines over a common x. `lines`: horizontal marks by name. NaNs leave gaps."""
+    figure, axis = canvas(width, height)
+    for i, (name, values) in enumerate(series.items()):
+        at = range(1, len(values) + 1) if x is None else x
+        axis.plot(at, values, color=COLOURS[i % len(COLOURS)], label=name, linewidth=1.7)
+    for name, value in (lines or {}).items():
+        axis.axhline(value, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+        axis.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right",
+                      va="bottom", color=FAINT, fontsize=8.5)  # fmt: skip
+    if log_x:
+        axis.set_xscale("log")
+    _dress(axis, labels, title, legend=len(series) > 1)
+    first_last = "; ".join(
+        f"{name} from {_number(v[0])} to {_number(v[-1])}" for name, v in series.items() if len(v)
+    )
+    return finish(figure, alt or f"{title or labels[1]}: {first_last}")
+
+
+def bars(
+    values: Mapping[str, float],
+    labels: tuple[str, str] = ("", ""),
+    title: str = "",
+    alt: str = "",
+    lines: Mapping[str, float] | None = None,
+    width: float = 6.4,
+    height: float = 2.4,
+) -> Picture:
+    """One bar a name, its value above it."""
+    figure, axis = canvas(width, height)
+    names = list(values)
+    axis.bar(names, list(values.values()), color=COLOURS[0], width=0.62)
+    for i, name in enumerate(names):
+        axis.annotate(_number(values[name]), (i, values[name]), ha="center", va="bottom")
+    for name, value in (lines or {}).items():
+        axis.axhline(value, color=COLOURS[1], linewidth=1, linestyle=(0, (4, 3)))
+        axis.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right",
+                      va="bottom", color=COLOURS[1])  # fmt: skip
+    _dress(axis, labels, title)
+    told = "; ".join(f"{name} {_number(value)}" for name, value in values.items())
+    return finish(figure, alt or f"{title or labels[1]}: {told}")
+
+
+def scatter(
+    points: Mapping[str, tuple[Sequence, Sequence]],
+    labels: tuple[str, str] = ("", ""),
+    title: str = "",
+    alt: str = "",
+    width: float = 4.2,
+    height: float = 3.4,
+) -> Picture:
+    """Clouds of points by name."""
+    figure, axis = canvas(width, height)
+    for i, (name, (x, y)) in enumerate(points.items()):
+        axis.plot(x, y, ".", color=COLOURS[i % len(COLOURS)], label=name, markersize=4, alpha=0.7)
+    _dress(axis, labels, title, legend=len(points) > 1)
+    return finish(figure, alt or f"{title}: {', '.join(points)}")
+
+
+def matrix(
+    grids: Mapping[str, np.ndarray],
+    labels: tuple[str, str] = ("", ""),
+    alt: str = "",
+    side: float = 2.3,
+    lowest: float | None = None,
+    highest: float | None = None,
+    ticks: Sequence[str] | None = None,
+) -> Picture:
+    """Matrices side by side as shades of blue: a mask, an attention map, similarities."""
+    grids = {name: np.asarray(grid, dtype=float) for name, grid in grids.items()}
+    figure, axes = canvas(side * len(grids) + 0.5, side + 0.5, 1, len(grids), squeeze=False)
+    for axis, (name, grid) in zip(axes[0], grids.items(), strict=True):
+        axis.imshow(grid, cmap="Blues", vmin=lowest, vmax=highest, interpolation="nearest")
+        axis.set_title(name)
+        axis.set_xlabel(labels[0])
+        for spine in axis.spines.values():
+            spine.set_visible(True)
+        if ticks is not None:
+            axis.set_xticks(range(len(ticks)), ticks, rotation=90)
+            axis.set_yticks(range(len(ticks)), ticks)
+    axes[0][0].set_ylabel(labels[1])
+    told = "; ".join(f"{name}, {grid.shape[0]} by {grid.shape[1]}" for name, grid in grids.items())
+    return finish(figure, alt or f"matrices: {told}")
+
+
+def _dress(axis, labels: tuple[str, str], title: str, legend: bool = False) -> None:
+    axis.set_xlabel(labels[0])
+    axis.set_ylabel(labels[1])
+    if title:
+        axis.set_title(title)
+    if legend:
+        axis.legend(fontsize=8.5)
+
+
+def _number(value) -> str:
+    return f"{float(value):.3g}"

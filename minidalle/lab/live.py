@@ -1,0 +1,71 @@
+"""Watch a model train: a bar, its curves and a picture of its work, updated in place.
+
+    history = watch(fit(state, losses), total=800, curve=("nll",), panel=draw_something)
+
+`fit` yields a record a step; this only looks at them. What is on the page at the end stays there,
+so a notebook read without a kernel shows how training went.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+
+from IPython.display import HTML, display
+
+from minidalle.lab.figures import Picture, curves
+
+
+def watch(
+    records: Iterable,
+    total: int,
+    curve: Sequence[str] = ("total",),
+    panel: Callable[[], Picture] | None = None,
+    every: int | None = None,
+    title: str = "",
+) -> list:
+    """Run through `records` and return them all.
+
+    curve: which losses to draw; panel: called now and then for a picture of the model's work;
+    every: steps between two calls of it (a twentieth of the whole).
+    """
+    every = every or max(1, total // 20)
+    history: list = []
+    handle = display(HTML("<p>starting …</p>"), display_id=True)
+    began = told = time.monotonic()
+    picture: Picture | None = None
+    for record in records:
+        history.append(record)
+        due = panel is not None and (record.step % every == 0 or record.step in (1, total))
+        if due:
+            picture = panel()
+        if due or time.monotonic() - told > 2 or record.step == total:
+            told = time.monotonic()
+            handle.update(HTML(_page(history, total, curve, picture, told - began, title)))
+    return history
+
+
+def _page(history, total, curve, picture, seconds, title) -> str:
+    record = history[-1]
+    left = seconds / record.step * (total - record.step)
+    numbers = ", ".join(f"{name} {value:.3f}" for name, value in record.losses.items())
+    when = f"{left:.0f} s left" if record.step < total else f"{seconds:.0f} s in all"
+    bar = (
+        f'<p><progress value="{record.step}" max="{total}" style="width:260px"></progress>'
+        f" step {record.step} of {total}, {when}<br><small>{escape(numbers)}</small></p>"
+    )
+    series = {name: smooth([r.losses[name] for r in history]) for name in curve}
+    width = max(1, len(history) // 400)
+    lines = {name: values[::width] for name, values in series.items()}
+    steps = [r.step for r in history][::width]
+    chart = curves(lines, x=steps, labels=("step", "loss"), title=title, height=2.1)._repr_html_()
+    return bar + chart + (picture._repr_html_() if picture else "")
+
+
+def smooth(values: Sequence[float], half_life: float | None = None) -> list[float]:
+    """A running mean that forgets: single steps are too noisy to read."""
+    keep = 0.5 ** (1 / (half_life or max(1.0, len(values) / 60)))
+    out, mean, weight = [], 0.0, 0.0
+    for value in values:
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
+        out.append(mean / weight)
+    return out

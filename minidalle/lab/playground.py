@@ -1,0 +1,122 @@
+"""The playground: type a caption, move sliders, see the ranked pictures and what the judge says.
+
+The same notebook is a lesson in JupyterLab and, served by Voilà, a web page.
+"""
+
+import warnings
+
+import ipywidgets
+import torch
+from IPython.display import display
+
+from minidalle import judge
+from minidalle.errors import MinidalleError
+from minidalle.lab.figures import pictures
+from minidalle.pipeline import MiniDALLE, Ranked
+
+EXAMPLES = (
+    "a big brown bear in the snow",
+    "a red car to the left of a blue house",
+    "three yellow stars at night",
+    "一只红色的汽车停在草地上",
+)
+
+
+class Playground:
+    """The page and its state; `draw()` and `complete(i)` are what its buttons do."""
+
+    def __init__(self, model: MiniDALLE, candidates: int = 16, keep: int = 4) -> None:
+        self.model, self.ranked, self.keep = model, None, keep
+        wide = {"style": {"description_width": "90px"}}
+        usual = model.sampling
+        self.caption = ipywidgets.Combobox(
+            value=EXAMPLES[0], options=EXAMPLES, description="caption", ensure_option=False,
+            layout=ipywidgets.Layout(width="460px"), **wide,
+        )  # fmt: skip
+        self.candidates = ipywidgets.IntSlider(
+            candidates, keep, 64, description="candidates", **wide
+        )
+        self.temperature = ipywidgets.FloatSlider(
+            usual.temperature, min=0.1, max=1.5, step=0.05, description="temperature", **wide
+        )
+        self.guidance = ipywidgets.FloatSlider(
+            usual.guidance, min=1, max=5, step=0.25, description="guidance", **wide
+        )
+        self.seed = ipywidgets.IntSlider(0, 0, 99, description="seed", **wide)
+        self.button = ipywidgets.Button(description="Draw", button_style="primary")
+        self.bar = ipywidgets.IntProgress(0, 0, model.dvae.config.grid**2, description="")
+        self.message, self.page = ipywidgets.HTML(), ipywidgets.HTML()
+        self.complete_buttons = [
+            ipywidgets.Button(description=f"complete {i + 1}", tooltip="keep its upper half")
+            for i in range(keep)
+        ]
+        self.button.on_click(lambda _: self.draw())
+        for i, button in enumerate(self.complete_buttons):
+            button.on_click(lambda _, i=i: self.complete(i))
+        for slider in (self.candidates, self.temperature, self.guidance, self.seed):
+            slider.continuous_update = False
+            slider.observe(lambda _: self.draw(), "value")
+        self.box = ipywidgets.VBox([
+            ipywidgets.HBox([self.caption, self.button]),
+            ipywidgets.HBox([self.candidates, self.seed]),
+            ipywidgets.HBox([self.temperature, self.guidance]),
+            self.bar, self.message, self.page, ipywidgets.HBox(self.complete_buttons),
+        ])  # fmt: skip
+
+    def draw(self) -> None:
+        """Draw the caption anew and show the best."""
+        self._run(lambda: self.model.generate(
+            self.caption.value, self.candidates.value, self.keep, self.seed.value,
+            temperature=self.temperature.value, guidance=self.guidance.value,
+            progress=self._follow,
+        ))  # fmt: skip
+
+    def complete(self, i: int) -> None:
+        """Keep the upper half of picture i and draw the lower half anew, as often as are kept."""
+        if self.ranked is None:
+            return
+        codes = torch.from_numpy(self.ranked.codes[i])
+        prime = codes[: len(codes) // 2].flatten()
+        self._run(lambda: self.model.generate(
+            self.ranked.caption, self.candidates.value, self.keep, self.seed.value + 1,
+            prime=prime, temperature=self.temperature.value, guidance=self.guidance.value,
+            progress=self._follow,
+        ))  # fmt: skip
+
+    def _follow(self, steps):
+        for self.bar.value, step in enumerate(steps, 1):
+            yield step
+
+    def _run(self, work) -> None:
+        self.button.disabled = True
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                self.ranked = work()
+            self.message.value = "<br>".join(str(w.message) for w in caught)
+            self.page.value = verdicts(self.ranked)._repr_html_()
+        except MinidalleError as error:
+            self.message.value = f"<b>{error}</b>"
+        finally:
+            self.button.disabled = False
+
+    def show(self) -> None:
+        """Draw once and put the page into the notebook."""
+        self.draw()
+        display(self.box)
+
+
+def verdicts(ranked: Ranked):
+    """The ranked pictures, each with its similarity and what the judge says of it."""
+    titles = []
+    for image, similarity in zip(ranked.images, ranked.scores, strict=True):
+        try:
+            verdict = judge.score(image, ranked.caption)
+            told = "right" if verdict.right else "; ".join(verdict.reasons)
+        except MinidalleError:
+            told = "not a storybook caption"
+        titles.append(f"{similarity:.3f}\n{told}")
+    return pictures(
+        ranked.images, titles, columns=4, side=150,
+        alt=f"{len(titles)} pictures of {ranked.caption!r}, best first: " + "; ".join(titles),
+    )  # fmt: skip

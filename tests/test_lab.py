@@ -1,0 +1,198 @@
+"""What the notebooks show: each figure has its words, each widget redraws, live is live."""
+
+import io
+from typing import NamedTuple
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minidalle.lab import (
+    bars,
+    curves,
+    explore,
+    live,
+    matrix,
+    notebooks,
+    pictures,
+    scatter,
+    show_source,
+    system_map,
+    watch,
+)
+from minidalle.lab.figures import Picture, as_uint8
+from minidalle.lab.maps import BOXES
+from minidalle.lab.playground import Playground, verdicts
+
+
+def size(picture):
+    return Image.open(io.BytesIO(picture.png)).size
+
+
+FIGURES = {
+    "curves": lambda: curves({"loss": [3.0, 2.0, 1.0]}, labels=("step", "nats")),
+    "bars": lambda: bars({"one": 0.5, "two": 0.25}, title="shares"),
+    "scatter": lambda: scatter({"points": ([1, 2], [3, 4])}, title="cloud"),
+    "matrix": lambda: matrix({"mask": np.eye(4)}),
+    "pictures": lambda: pictures([np.zeros((8, 8, 3), np.uint8)] * 3, ["a", "b", "c"]),
+    "map": lambda: system_map("prior"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_pngs_with_words(name):
+    picture = FIGURES[name]()
+    width, height = size(picture)
+    assert width >= 1.4 * picture.width and height > 20
+    assert len(picture.alt) > 10 and picture.alt in repr(picture)
+    assert len(picture.png) < 40_000
+
+
+def test_alternative_text_tells_the_numbers():
+    assert "from 3 to 1" in FIGURES["curves"]().alt
+    assert "one 0.5" in FIGURES["bars"]().alt
+
+
+def test_words_cannot_break_the_page():
+    page = Picture(b"", 'a "quoted" <b>', 10)._repr_html_()
+    assert "&lt;b&gt;" in page and "&quot;quoted&quot;" in page
+
+
+def test_pictures_from_tensors_and_arrays_are_the_same():
+    array = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(array).permute(2, 0, 1) / 255
+    assert np.array_equal(as_uint8(tensor), array)
+    assert pictures([array], alt="x" * 11).png == pictures([tensor], alt="x" * 11).png
+
+
+def test_map_lights_boxes_and_refuses_others():
+    assert system_map("prior").png != system_map("CLIP").png
+    assert "Lit: prior" in system_map("prior").alt
+    with pytest.raises(ValueError, match="captions"):
+        system_map("encoder")
+    assert all(name in system_map(name).alt for name in BOXES if name not in {"quantiser"})
+
+
+def test_source_is_the_packages_own():
+    text = show_source(live.smooth).data
+    assert "minidalle/lab/live.py" in text and "def smooth(" in text
+
+
+class Record(NamedTuple):
+    step: int
+    losses: dict
+
+
+def test_watch_returns_every_record_and_ends_with_the_whole_curve(monkeypatch):
+    shown, panels = [], []
+
+    class Handle:
+        def update(self, page):
+            shown.append(page.data)
+
+    monkeypatch.setattr(live, "display", lambda *_, **__: Handle())
+    records = [Record(i, {"total": 1 / i, "nll": 2.0}) for i in range(1, 41)]
+    history = watch(
+        iter(records), 40, panel=lambda: panels.append(1) or bars({"a": 1.0}, title="panel one")
+    )
+    assert history == records
+    assert 20 <= len(panels) <= 22
+    assert 'value="40" max="40"' in shown[-1] and shown[-1].count("<img") == 2
+    assert "s in all" in shown[-1] and "s left" in shown[0]
+
+
+def test_smooth_is_a_mean_that_forgets():
+    assert live.smooth([2.0] * 50) == pytest.approx([2.0] * 50)
+    rising = live.smooth([0.0] * 100 + [1.0] * 100)
+    assert rising[99] == 0 and 0 < rising[100] < 0.7 and rising[-1] > 0.99
+
+
+def test_explore_redraws_when_a_slider_moves():
+    asked = []
+
+    def draw(n, x, kind, on):
+        asked.append((n, x, kind, on))
+        return bars({"n": n}, title=f"n is {n}")
+
+    box = explore(draw, n=(1, 9, 3), x=(0.0, 1.0, 0.5, 0.1), kind=["a", "b"], on=True)
+    controls, page = box.children[0].children, box.children[1]
+    assert asked == [(3, 0.5, "a", True)] and "n is 3" in page.value
+    controls[0].value = 7
+    controls[2].value = "b"
+    assert asked[-1] == (7, 0.5, "b", True) and "n is 7" in page.value
+
+
+def test_notebooks_are_normalised():
+    """Two runs must differ in nothing but what is truly random."""
+    cell = nbformat.v4.new_code_cell("1 + 1")
+    cell.execution_count = 7
+    cell.metadata = {"execution": {"iopub.status.busy": "now"}, "tags": ["keep"]}
+    cell.outputs = [
+        nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=7),
+        nbformat.v4.new_output("display_data", {notebooks.WIDGET: {}, "text/plain": "Box()"}),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
+    notebooks.normalise(notebook, "00_start", 1.5, "class")
+    nbformat.validate(notebook)
+    (kept,) = notebook.cells
+    assert (kept.id, kept.execution_count, kept.metadata) == (
+        "00-start-00",
+        None,
+        {"tags": ["keep"]},
+    )
+    assert [o.output_type for o in kept.outputs] == ["execute_result"]
+    assert notebook.metadata["minidalle"]["minutes"] == 1.5 and "widgets" not in notebook.metadata
+
+
+def test_a_notebook_runs_at_the_preset_asked_for(tmp_path):
+    source = "from minidalle import presets\nprint(presets.preset().name)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    path = tmp_path / "99_small.ipynb"
+    nbformat.write(notebook, path)
+    done = notebooks.run(path, "smoke")
+    assert done.cells[0].outputs[0].text == "smoke\n"
+
+
+def test_table_lists_every_notebook(tmp_path):
+    for name in ("00_a", "01_b"):
+        cell = nbformat.v4.new_markdown_cell(f"# {name} title")
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
+    lines = notebooks.table(tmp_path).splitlines()
+    assert len(lines) == 4 and "[00_a title](" in lines[2]
+
+
+# The playground ----------------------------------------------------------------------------------
+@pytest.fixture
+def playground(smoke_model):
+    return Playground(smoke_model, candidates=4, keep=2)
+
+
+def test_playground_draws_and_shows_verdicts(playground):
+    playground.draw()
+    assert playground.page.value.startswith("<img") and len(playground.ranked.images) == 2
+    first = playground.page.value
+    playground.seed.value = 5  # a moved slider draws anew
+    assert playground.page.value != first
+    assert playground.bar.value == playground.bar.max
+
+
+def test_playground_completes_from_the_upper_half(playground):
+    playground.complete(0)  # nothing is drawn yet: nothing happens
+    assert playground.ranked is None
+    playground.draw()
+    upper = playground.ranked.codes[1][:4]
+    playground.complete_buttons[1].click()
+    assert (playground.ranked.codes[:, :4] == upper).all()
+
+
+def test_playground_tells_what_is_wrong(playground):
+    playground.caption.value = "   "
+    playground.draw()
+    assert "a caption is needed" in playground.message.value
+    assert not playground.button.disabled
+    playground.caption.value = "a giraffe"
+    playground.draw()
+    assert "giraffe" in playground.message.value
+    assert "not a storybook caption" in verdicts(playground.ranked).alt
