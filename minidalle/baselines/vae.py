@@ -26,7 +26,7 @@ from minidalle.errors import MinidalleError
 class VAEConfig:
     """The shape of a Gaussian VAE."""
 
-    image_size: int = 64  # pixels across a picture
+    image_size: int = 48  # pixels across a picture
     latent: int = 32  # L, numbers that a picture becomes
     patch: int = 8  # pixels across what is folded into channels
     width: int = 192  # channels on the grid

@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     for path in args.notebooks or sorted(FOLDER.glob("*.ipynb")):
         notebook = run(path, args.preset)
         nbformat.write(notebook, path)
-        minutes = notebook.metadata.minidalle.minutes
+        minutes = notebook.metadata["minidalle"]["minutes"]
         print(f"{path}: {minutes} minutes, {path.stat().st_size // 1000} kB", file=sys.stderr)
     return 0
 
