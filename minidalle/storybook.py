@@ -47,10 +47,13 @@ HELD_OUT = frozenset(
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn: complete facts, and the (column, row) of each thing's upper left cell."""
+    """What is drawn: complete facts, and the (column, row) of each thing's upper left cell.
+
+    On a dVAE's page a thing may stand between cells, at half and quarter columns and rows.
+    """
 
     facts: Facts
-    corners: tuple[tuple[int, int], ...]
+    corners: tuple[tuple[float, float], ...]
 
 
 def render(scene: Scene, size: int = 48) -> np.ndarray:
@@ -147,8 +150,9 @@ def sample_page(seed: int | str) -> Scene:
     """A crowded picture for the dVAE, which needs no caption: four things, or one big one.
 
     A scene is three quarters empty sky and ground; a page spends its pixels on things. A third of
-    them are painted in a mixture of two colours, so that colour and kind are learned apart; the
-    rest are as `train` may show them, and no page shows a pair of HELD_OUT.
+    them are painted in a mixture of two colours, and most stand a little off the lattice: a code
+    then learns edges and fills, which all things share, and not one part of one kind in one colour.
+    No page shows a pair of HELD_OUT.
     """
     rng = random.Random(f"page {seed}")
     place = rng.choice(PLACES)
@@ -157,12 +161,20 @@ def sample_page(seed: int | str) -> Scene:
         thing = _SEEN(rng)
         return replace(thing, colour=rng.choice(_MIXED)) if rng.random() < 1 / 3 else thing
 
+    def nudge(corner: tuple[int, int], size: str) -> tuple[float, ...]:
+        if rng.random() >= 0.7:
+            return corner
+        last = CELLS - SPAN[size]
+        return tuple(min(last, max(0, at + rng.choice((-0.5, -0.25, 0.25, 0.5)))) for at in corner)
+
     if rng.random() < 0.3:
         big = replace(paint(), size="big")
-        return Scene(Facts((big,), None, place), ((rng.randrange(5), rng.randrange(2, 5)),))
+        corner = nudge((rng.randrange(5), rng.randrange(2, 5)), "big")
+        return Scene(Facts((big,), None, place), (corner,))
     apart = [(a, b) for a in range(3) for b in range(a + SPAN["small"], 8)]
     columns = rng.choice(apart)
-    corners = tuple((column, row) for column in columns for row in rng.choice(apart))
+    corners = [(column, row) for column in columns for row in rng.choice(apart)]
+    corners = tuple(nudge(corner, "small") for corner in corners)
     return Scene(Facts(tuple(paint() for _ in corners), None, place), corners)
 
 
