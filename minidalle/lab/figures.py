@@ -187,7 +187,10 @@ def scatter(
     """Clouds of points by name."""
     figure, axis = canvas(width, height)
     for i, (name, (x, y)) in enumerate(points.items()):
-        axis.plot(x, y, ".", color=COLOURS[i % len(COLOURS)], label=name, markersize=4, alpha=0.7)
+        size = 4 if len(x) > 30 else 11  # a few points among many must be seen
+        axis.plot(
+            x, y, "o", color=COLOURS[i % len(COLOURS)], label=name, markersize=size, alpha=0.7
+        )
     _dress(axis, labels, title, legend=len(points) > 1)
     return finish(figure, alt or f"{title}: {', '.join(points)}")
 
@@ -203,7 +206,9 @@ def matrix(
 ) -> Picture:
     """Matrices side by side as shades of blue: a mask, an attention map, similarities."""
     grids = {name: np.asarray(grid, dtype=float) for name, grid in grids.items()}
-    figure, axes = canvas(side * len(grids) + 0.5, side + 0.5, 1, len(grids), squeeze=False)
+    tallest = max(grid.shape[0] / grid.shape[1] for grid in grids.values())
+    height = side * min(1.0, tallest) + 0.6  # a wide matrix needs no square
+    figure, axes = canvas(side * len(grids) + 0.5, height, 1, len(grids), squeeze=False)
     for axis, (name, grid) in zip(axes[0], grids.items(), strict=True):
         axis.imshow(grid, cmap="Blues", vmin=lowest, vmax=highest, interpolation="nearest")
         axis.set_title(name)

@@ -84,7 +84,8 @@ class Playground:
         ))  # fmt: skip
 
     def _follow(self, steps):
-        for self.bar.value, step in enumerate(steps, 1):
+        for drawn, step in enumerate(steps, 1):
+            self.bar.value = drawn
             yield step
 
     def _run(self, work) -> None:
