@@ -10,11 +10,14 @@ The likelihood is the *logit-Laplace* (appendix A.3): a Laplace density squeezed
 sigmoid, so that no probability falls where no pixel can be. The network is the paper's, narrower:
 convolutional residual blocks in groups, max-pooling down, nearest-neighbour up.
 
-The paper trains for three million updates, we for some thousands. Five departures buy the speed:
+The paper trains for three million updates, we for some thousands. Six departures buy the speed:
 
 - `patch`: p × p pixels are folded into channels before the first convolution and unfolded after the
   last, which saves the groups at full resolution. patch = 1 and four widths is the paper's network,
   patch = 4 and one width is ours: all its work is done on the grid of codes;
+- `encoder_sight`: with 0, a code is chosen from its own square alone. Equal squares then have equal
+  codes wherever they stand, which is what a prior learns fast; one that looks around gives the
+  same ear another code beside another neighbour. The decoder looks one square around a block;
 - the residual gain is 1/√n, not 1/n²: with the latter a short training ends before it begins;
 - the logits are normalised code by code over the batch, so that every code stays in play;
 - a bonus, which fades, for the information that codes carry: without it, noise drowns the first
@@ -37,7 +40,7 @@ from minidalle.errors import MinidalleError
 from minidalle.quantize import GumbelQuantizer, VectorQuantizer
 
 EPSILON = 0.1  # pixels are mapped to [ε, 1 − ε], where the logit is tame
-LOGIT_SCALE = 3.0  # standard deviation of a code's logits at the start: some must stand out
+LOGIT_SCALE = 8.0  # standard deviation of a code's logits at the start: at 3 a third never won
 QUANTIZERS = ("gumbel", "straight-through", "vq")
 
 
@@ -50,6 +53,8 @@ class DVAEConfig:
     patch: int = 4  # pixels across what is folded into channels (paper: 1)
     widths: tuple[int, ...] = (160,)  # channels of each group; the grid halves between groups
     blocks: int = 3  # residual blocks in a group (paper: 2)
+    encoder_sight: int = 0  # 3×3 convolutions in each block of the encoder (paper: 3)
+    decoder_sight: int = 1  # and of the decoder (paper: 3)
     code_width: int = 128  # D, the length of a code's vector
     quantizer: str = "gumbel"  # gumbel (the paper's), straight-through, or vq
     beta: float = 6.6  # final weight of the KL term, before the division by 3 f² (paper: 6.6)
@@ -61,6 +66,8 @@ class DVAEConfig:
                 f"image_size {self.image_size} is no multiple of {self.factor}, what one code"
                 " covers (patch × 2 for every width but the first): change one of the three"
             )
+        if not (0 <= self.encoder_sight <= 3 and 0 <= self.decoder_sight <= 3):
+            raise MinidalleError("encoder_sight and decoder_sight: 0 to 3 convolutions of a block")
         if self.quantizer not in QUANTIZERS:
             raise MinidalleError(f"quantizer {self.quantizer!r}: choose of {', '.join(QUANTIZERS)}")
 
@@ -111,15 +118,17 @@ def logit_laplace_nll(x: Tensor, mu: Tensor, ln_b: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """x + gain · path(x): ReLU before each of three 3×3 convolutions and one 1×1 (appendix A.1).
+    """x + gain · path(x): ReLU before each of four convolutions, `sight` of them 3×3, the rest 1×1.
 
-    `gain` is 1/√n with n the number of blocks, so that their sum is no larger than one alone.
+    The paper has sight = 3 (appendix A.1). `gain` is 1/√n with n the number of blocks, so that
+    their sum is no larger than one alone.
     """
 
-    def __init__(self, c_in: int, c_out: int, gain: float, up: bool) -> None:
+    def __init__(self, c_in: int, c_out: int, gain: float, sight: int, up: bool) -> None:
         super().__init__()
         hidden = c_out // 4
-        kernels = (1, 3, 3, 3) if up else (3, 3, 3, 1)  # the 1×1 stands next to the bottleneck
+        kernels = (1, *[3] * sight, *[1] * (3 - sight))  # a 1×1 stands next to the bottleneck
+        kernels = kernels if up else kernels[::-1]
         sizes = (c_in, hidden, hidden, hidden, c_out)
         self.path = nn.Sequential()
         for kernel, (a, b) in zip(kernels, pairwise(sizes), strict=True):
@@ -131,7 +140,7 @@ class Block(nn.Module):
         return self.skip(x) + self.gain * self.path(x)
 
 
-def groups(widths: tuple[int, ...], blocks: int, up: bool) -> nn.Sequential:
+def groups(widths: tuple[int, ...], blocks: int, sight: int, up: bool) -> nn.Sequential:
     """Residual blocks at each width, the grid halved (or doubled) between two widths."""
     gain = (len(widths) * blocks) ** -0.5
     layers, c_in = [], widths[0]
@@ -139,7 +148,7 @@ def groups(widths: tuple[int, ...], blocks: int, up: bool) -> nn.Sequential:
         if i:
             layers.append(nn.Upsample(scale_factor=2) if up else nn.MaxPool2d(2))
         for _ in range(blocks):
-            layers.append(Block(c_in, width, gain, up))
+            layers.append(Block(c_in, width, gain, sight, up))
             c_in = width
     return nn.Sequential(*layers, nn.ReLU())
 
@@ -156,17 +165,17 @@ class DVAE(nn.Module):
         else:
             hard = config.quantizer == "straight-through"
             self.quantizer = GumbelQuantizer(config.codes, width, hard)
-        stem = 7 if p == 1 else 3
+        stem = 1 if config.encoder_sight == 0 else 7 if p == 1 else 3
         self.encoder = nn.Sequential(
             Rearrange("b c (h p) (w q) -> b (c p q) h w", p=p, q=p),
             nn.Conv2d(3 * p * p, widths[0], stem, padding=stem // 2),
-            groups(widths, config.blocks, up=False),
+            groups(widths, config.blocks, config.encoder_sight, up=False),
             nn.Conv2d(widths[-1], self.quantizer.features, 1),
             nn.BatchNorm2d(self.quantizer.features),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(width, widths[-1], 1),
-            groups(widths[::-1], config.blocks, up=True),
+            groups(widths[::-1], config.blocks, config.decoder_sight, up=True),
             nn.Conv2d(widths[0], 6 * p * p, 1),
             Rearrange("b (c p q) h w -> b c (h p) (w q)", p=p, q=p),
         )

@@ -48,20 +48,20 @@ FULL = Preset(
     bpe_dropout=0.1,
     caption_dropout=0.1,
     dvae=DVAEConfig(codes=512),
-    dvae_fit=FitConfig(steps=16_000, batch_size=16, lr=4e-3),
-    prior=PriorConfig(text_length=24, width=192, layers=6, heads=6),
-    prior_fit=FitConfig(steps=9000, batch_size=16, lr=1.5e-3, warmup=200, **_PRIOR_FIT),
-    clip=CLIPConfig(text_length=24, width=128, heads=4),
-    clip_fit=FitConfig(steps=4200, batch_size=96, lr=1e-3, warmup=100, **_CLIP_FIT),
+    dvae_fit=FitConfig(steps=3000, batch_size=16, lr=4e-3),
+    prior=PriorConfig(width=192, layers=6, heads=6),
+    prior_fit=FitConfig(steps=7000, batch_size=8, lr=2.5e-3, warmup=200, **_PRIOR_FIT),
+    clip=CLIPConfig(width=128, heads=4),
+    clip_fit=FitConfig(steps=3400, batch_size=96, lr=1e-3, warmup=100, **_CLIP_FIT),
     sampling=SamplingConfig(),
 )
 CLASS = replace(
     FULL,
     name="class",
     lesson=1.0,
-    dvae_fit=replace(FULL.dvae_fit, steps=6000),
-    prior_fit=replace(FULL.prior_fit, steps=6000),
-    clip_fit=replace(FULL.clip_fit, steps=1500),
+    dvae_fit=replace(FULL.dvae_fit, steps=1500),
+    prior_fit=replace(FULL.prior_fit, steps=3000),
+    clip_fit=replace(FULL.clip_fit, steps=1000),
 )
 SMOKE = replace(
     FULL,
@@ -71,9 +71,9 @@ SMOKE = replace(
     vocab_size=400,
     dvae=DVAEConfig(codes=64, patch=2, widths=(16, 32), blocks=1, code_width=16),
     dvae_fit=FitConfig(steps=6, batch_size=4, warmup=2),
-    prior=PriorConfig(text_length=24, width=32, layers=2, heads=2),
+    prior=PriorConfig(width=32, layers=2, heads=2),
     prior_fit=FitConfig(steps=6, batch_size=4, warmup=2, **_PRIOR_FIT),
-    clip=CLIPConfig(text_length=24, width=32, image_layers=1, text_layers=1, heads=2, embedding=16),
+    clip=CLIPConfig(width=32, image_layers=1, text_layers=1, heads=2, embedding=16),
     clip_fit=FitConfig(steps=6, batch_size=4, warmup=2, **_CLIP_FIT),
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, CLASS, FULL)}

@@ -7,7 +7,6 @@ keep a white thing visible on snow and a pale fill apart from the sky.
 
 import math
 from functools import lru_cache
-from itertools import combinations
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -81,19 +80,6 @@ def ring(n, radius, inner=None, phase=-0.25):
         )
         for i in range(total)
     ]
-
-
-def _mixtures() -> dict[str, tuple[int, int, int]]:
-    """Halfway between two colours, where that is no other colour's neighbour."""
-    mixed = {
-        f"{a} and {b}": tuple((x + y) // 2 for x, y in zip(COLOURS[a], COLOURS[b], strict=True))
-        for a, b in combinations(COLOURS, 2)
-    }
-    return {n: m for n, m in mixed.items() if min(math.dist(m, c) for c in COLOURS.values()) > 60}
-
-
-MIXTURES = _mixtures()  # no caption names one; the dVAE's pages are painted in them as well
-PAINTS = COLOURS | MIXTURES
 
 
 # One function a kind. b is a Brush, c the thing's colour.
@@ -308,12 +294,9 @@ GROUNDS = {draw.__name__: draw for draw in (grass, snow, sand, sea, night, road)
 
 @lru_cache(maxsize=4096)
 def sprite(kind: str, colour: str, width: int, ink: float = 1.3) -> np.ndarray:
-    """A thing on transparent ground: uint8, width × width × 4; `ink` is the outline in pixels.
-
-    colour: one of PAINTS.
-    """
+    """A thing on transparent ground: uint8, width × width × 4; `ink` is the outline in pixels."""
     brush = Brush(width, ink)
-    THINGS[kind](brush, PAINTS[colour])
+    THINGS[kind](brush, COLOURS[colour])
     return brush.finish(width)
 
 

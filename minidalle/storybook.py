@@ -3,8 +3,8 @@
 A scene is a lone thing, a group of two or three equal things, or a pair in a relation. Things sit
 on a 12 × 12 lattice of cells, so that a picture is a puzzle of repeating pieces: a 48-pixel picture
 has 4-pixel cells, a small thing fills 5 × 5 of them, a big one 8 × 8. The dVAE's codes stand on the
-same lattice, and things keep to a few of its columns and rows: this is what lets a laptop learn the
-world in an hour.
+same lattice, and things keep to five spots of it, big ones to two: this is what lets a laptop learn
+the world in an hour.
 
 Data is a function: sample i of a split is f(split, seed, i), with no state to save or lose.
 
@@ -32,10 +32,13 @@ from minidalle.facts import (
     Thing,
     mutations,
 )
-from minidalle.sprites import MIXTURES, backdrop, sprite
+from minidalle.sprites import backdrop, sprite
 
 CELLS = 12  # a picture is CELLS × CELLS cells
 SPAN = {"small": 5, "big": 8}  # cells across a thing
+LEFT, MIDDLE, RIGHT = 0, 4, 7  # columns in which a small thing begins
+SKY, GROUND = 0, 6  # and rows
+BIG_COLUMNS, BIG_ROW = (0, 4), 3
 SPLITS = ("train", "validation", "compositions")
 
 # One colour a kind is never shown in training: ten per cent of all (kind, colour) pairs. A model
@@ -47,13 +50,10 @@ HELD_OUT = frozenset(
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn: complete facts, and the (column, row) of each thing's upper left cell.
-
-    On a dVAE's page a thing may stand between cells, at half and quarter columns and rows.
-    """
+    """What is drawn: complete facts, and the (column, row) of each thing's upper left cell."""
 
     facts: Facts
-    corners: tuple[tuple[float, float], ...]
+    corners: tuple[tuple[int, int], ...]
 
 
 def render(scene: Scene, size: int = 48) -> np.ndarray:
@@ -76,23 +76,22 @@ def render(scene: Scene, size: int = 48) -> np.ndarray:
 
 def lay_out(facts: Facts, rng: random.Random) -> Scene:
     """Put complete facts on the lattice, at random within what they allow."""
+    left, right = (LEFT, GROUND), (RIGHT, GROUND)
     if len(facts.things) == 1:
         if facts.things[0].size == "small":
-            corners = ((rng.choice((0, 2, 5, 7)), rng.choice((5, 7))),)
+            corners = ((rng.choice((LEFT, MIDDLE, RIGHT)), GROUND),)
         else:
-            corners = ((rng.choice((0, 2, 4)), rng.choice((3, 4))),)
+            corners = ((rng.choice(BIG_COLUMNS), BIG_ROW),)
     elif len(facts.things) == 3:  # two below, one above
-        corners = (0, 7), (7, 7), (rng.choice((2, 5)), 0)
+        corners = left, right, (rng.choice((LEFT, RIGHT)), SKY)
     elif facts.is_group or facts.relation == "left of":
-        row, left = rng.choice((5, 7)), rng.choice((0, 1))
-        corners = (left, row), (left + 6, row)
+        corners = left, right
     elif facts.relation == "above":
-        column, upper = rng.choice((0, 2, 5, 7)), rng.choice((0, 1))
-        corners = (column, upper), (column, upper + 6)
+        column = rng.choice((LEFT, RIGHT))
+        corners = (column, SKY), (column, GROUND)
     else:  # the player stands on the ground, the toy flies up beside it
-        left, down = rng.choice((0, 1)), rng.choice((0, 1))
-        player, toy = rng.sample((left, left + 6), 2)
-        corners = (player, down + 6), (toy, down)
+        player, toy = rng.sample((LEFT, RIGHT), 2)
+        corners = (player, GROUND), (toy, SKY)
     return Scene(facts, corners)
 
 
@@ -107,7 +106,6 @@ def _drawer(held_out: bool):
     return draw_thing
 
 
-_MIXED = tuple(MIXTURES)
 _SEEN, _UNSEEN = _drawer(held_out=False), _drawer(held_out=True)
 
 
@@ -149,33 +147,18 @@ def sample_scene(seed: int | str, split: str = "train") -> Scene:
 def sample_page(seed: int | str) -> Scene:
     """A crowded picture for the dVAE, which needs no caption: four things, or one big one.
 
-    A scene is three quarters empty sky and ground; a page spends its pixels on things. A third of
-    them are painted in a mixture of two colours, and most stand a little off the lattice: a code
-    then learns edges and fills, which all things share, and not one part of one kind in one colour.
-    No page shows a pair of HELD_OUT.
+    A scene is three quarters empty sky and ground; a page spends its pixels on things, and puts
+    them anywhere on the lattice. No page shows a pair of HELD_OUT.
     """
     rng = random.Random(f"page {seed}")
     place = rng.choice(PLACES)
-
-    def paint() -> Thing:
-        thing = _SEEN(rng)
-        return replace(thing, colour=rng.choice(_MIXED)) if rng.random() < 1 / 3 else thing
-
-    def nudge(corner: tuple[int, int], size: str) -> tuple[float, ...]:
-        if rng.random() >= 0.7:
-            return corner
-        last = CELLS - SPAN[size]
-        return tuple(min(last, max(0, at + rng.choice((-0.5, -0.25, 0.25, 0.5)))) for at in corner)
-
     if rng.random() < 0.3:
-        big = replace(paint(), size="big")
-        corner = nudge((rng.randrange(5), rng.randrange(2, 5)), "big")
-        return Scene(Facts((big,), None, place), (corner,))
+        big = replace(_SEEN(rng), size="big")
+        return Scene(Facts((big,), None, place), ((rng.randrange(5), rng.randrange(2, 5)),))
     apart = [(a, b) for a in range(3) for b in range(a + SPAN["small"], 8)]
     columns = rng.choice(apart)
-    corners = [(column, row) for column in columns for row in rng.choice(apart)]
-    corners = tuple(nudge(corner, "small") for corner in corners)
-    return Scene(Facts(tuple(paint() for _ in corners), None, place), corners)
+    corners = tuple((column, row) for column in columns for row in rng.choice(apart))
+    return Scene(Facts(tuple(_SEEN(rng) for _ in corners), None, place), corners)
 
 
 def sibling(scene: Scene, seed: int | str) -> Scene:
