@@ -48,7 +48,8 @@ def train(args: argparse.Namespace) -> None:
     from minidalle.bundle import assemble
     from minidalle.datasets import ImageFolder
     from minidalle.presets import preset
-    from minidalle.stages import STAGES, FolderSource, Stages
+    from minidalle.sources import FolderSource
+    from minidalle.stages import STAGES, Stages
     from minidalle.storybook import Storybook
     from minidalle.training import pick_device
 

@@ -4,7 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from minidalle.pipeline import WORD, MiniDALLE
-from minidalle.stages import Stages, caption_of
+from minidalle.sources import caption_of
+from minidalle.stages import Stages
 
 
 def assemble(stages: Stages, directory: Path | None = None) -> Path:

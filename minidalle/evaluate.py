@@ -23,7 +23,7 @@ from minidalle.clip import retrieval_at_1
 from minidalle.facts import SKILLS
 from minidalle.pipeline import MiniDALLE
 from minidalle.quantize import Usage, usage
-from minidalle.stages import to_tensor, to_uint8
+from minidalle.sources import to_tensor, to_uint8
 from minidalle.storybook import Storybook
 
 

@@ -54,7 +54,7 @@ SPECK = 40  # fewer changed pixels than this in a small thing's square are no th
 MATCH = 0.72  # least match of a thing
 PART = 0.6  # least match of each half of it: left, right, upper, lower
 LEAD = 0.03  # by which the best kind beats the next
-APART = 3.0  # cells: the layouts set two centres 0 (in line) or 6 (apart) from each other
+APART = 3.0  # cells: the layouts set two centres 0 (in line), 6 or 7 (apart) from each other
 FIELDS = ("kind", "colour", "size")
 
 

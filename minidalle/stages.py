@@ -12,11 +12,11 @@ it goes, and goes on from where it was stopped.
 
 import json
 import random
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,75 +25,24 @@ from torch import Tensor, nn
 from minidalle import checkpoint
 from minidalle.captions import LANGUAGES, describe
 from minidalle.clip import CLIP
-from minidalle.datasets import ImageFolder
 from minidalle.dvae import DVAE, tau_at
 from minidalle.errors import MinidalleError
 from minidalle.presets import Preset
 from minidalle.prior import Prior
+from minidalle.sources import Source, caption_of, to_tensor
 from minidalle.storybook import Storybook, render, sibling
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import FitConfig, Record, TrainState, fit, pick_device
 
 STAGES = ("tokenizer", "dvae", "prior", "clip")
+NEEDS = {  # the stages that a stage learns from
+    "tokenizer": (),
+    "dvae": (),
+    "prior": ("tokenizer", "dvae"),
+    "clip": ("tokenizer", "dvae"),
+}
 SAVE_EVERY = 500  # steps between two checkpoints
 LOG_EVERY = 20  # steps between two lines of OUT/STAGE.jsonl, for the curves
-
-
-class Source(Protocol):
-    """Where pictures and captions come from: sample i of a split, always the same."""
-
-    size: int  # pixels across
-
-    def image(self, split: str, i: int) -> np.ndarray: ...
-
-    def page(self, i: int) -> np.ndarray: ...  # a picture for the dVAE
-
-    def caption(self, split: str, i: int, language: str = "en") -> str: ...
-
-
-class FolderSource:
-    """An ImageFolder as an endless source: each epoch shows every training pair once."""
-
-    def __init__(self, folder: ImageFolder, seed: int = 0) -> None:
-        self.folder, self.seed, self.size = folder, seed, folder.image_size
-        train, validation = folder.split()
-        self.splits = {"train": train, "validation": validation or train[:1]}
-
-    def _index(self, split: str, i: int) -> int:
-        members = self.splits[split]
-        epoch, place = divmod(i, len(members))
-        return members[_shuffled(len(members), self.seed, epoch)[place]]
-
-    def image(self, split: str, i: int) -> np.ndarray:
-        return self.folder.image(self._index(split, i))
-
-    def page(self, i: int) -> np.ndarray:
-        return self.image("train", i)
-
-    def caption(self, split: str, i: int, language: str = "en") -> str:
-        return self.folder.caption(self._index(split, i))
-
-
-@lru_cache(maxsize=4)
-def _shuffled(n: int, seed: int, epoch: int) -> np.ndarray:
-    """0 … n − 1 in the order of an epoch; kept, since every sample of the epoch asks for it."""
-    return np.random.default_rng((seed, epoch)).permutation(n)
-
-
-def to_tensor(images: list[np.ndarray] | np.ndarray, device: torch.device) -> Tensor:
-    """uint8 pictures, B H W 3, to B 3 H W in [0, 1]."""
-    batch = torch.from_numpy(np.stack(images)).to(device)
-    return batch.permute(0, 3, 1, 2).float().div_(255)
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """B 3 H W in [0, 1] to uint8 pictures, B H W 3."""
-    return (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
-def caption_of(source: Source, split: str, i: int) -> str:
-    """Caption i, in the languages by turns."""
-    return source.caption(split, i, LANGUAGES[i % len(LANGUAGES)])
 
 
 class Stages:
@@ -201,6 +150,22 @@ class Stages:
             saved_config=documents["model_config"],
         )  # fmt: skip
         return model.to(self.device).eval().requires_grad_(False)
+
+    def load_or_train(
+        self, stage: str, progress: Callable[[Iterable[Record]], Iterable] = iter
+    ) -> nn.Module | Tokenizer:
+        """A stage ready for use: its finished training if there is one, else it is trained now.
+
+        So are the stages that it needs. What was begun is gone on with. `progress` wraps the
+        records of each training, as tqdm does.
+        """
+        for needed in NEEDS[stage]:
+            self.load_or_train(needed, progress)
+        if stage == "tokenizer":
+            return self.tokenizer()
+        if not (self.out / stage / f"step-{self.steps(stage):08d}").exists():
+            deque(progress(self.train(stage, resume=True)), maxlen=0)
+        return self.model(stage)
 
     # --- What each stage learns from --------------------------------------------------------------
 

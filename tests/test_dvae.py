@@ -180,8 +180,9 @@ def test_patches_unfold_as_they_were_folded():
 def test_patch_one_and_four_widths_is_the_papers_network():
     """Catches a layout that drifts from appendix A.1 while its docstring says it is the paper's."""
     config = DVAEConfig(
-        image_size=16, patch=1, widths=(4, 8, 16, 32), blocks=2, codes=8, code_width=4
-    )
+        image_size=16, patch=1, widths=(4, 8, 16, 32), blocks=2, codes=8, code_width=4,
+        encoder_sight=3, decoder_sight=3,
+    )  # fmt: skip
     dvae = DVAE(config)
     assert (config.factor, config.grid) == (8, 2)
     for half, kernels in ((dvae.encoder, (3, 3, 3, 1)), (dvae.decoder, (1, 3, 3, 3))):
@@ -197,6 +198,21 @@ def test_patch_one_and_four_widths_is_the_papers_network():
     ups = [m for m in dvae.decoder.modules() if isinstance(m, nn.Upsample)]
     assert len(pools) == len(ups) == 3 and {up.mode for up in ups} == {"nearest"}
     assert dvae.decode(dvae.eval().encode(torch.rand(1, 3, 16, 16))).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize(("patch", "widths"), [(4, (8,)), (2, (8, 16))])
+def test_without_sight_a_code_knows_its_own_square_alone(patch, widths):
+    """Catches a padding, a kernel or a normalisation through which a neighbour's pixels get in."""
+    blind = replace(TINY, image_size=16, patch=patch, widths=widths, encoder_sight=0)
+    image = torch.rand(1, 3, 16, 16)
+    for config, alone in ((blind, True), (replace(blind, encoder_sight=1), False)):
+        encoder, pixels = DVAE(config).eval().encoder, image.clone().requires_grad_()
+        logits = encoder(pixels)  # 1 K 4 4: each square is 4 × 4 pixels
+        (gradient,) = torch.autograd.grad(logits[0, :, 1, 2].square().sum(), pixels)
+        reached = gradient.abs().sum((0, 1)) > 0
+        square = torch.zeros(16, 16, dtype=torch.bool)
+        square[4:8, 8:12] = True
+        assert reached[square].any() and (not (reached & ~square).any()) == alone
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)

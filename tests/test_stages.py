@@ -18,7 +18,8 @@ from minidalle.dvae import tau_at
 from minidalle.errors import MinidalleError
 from minidalle.pipeline import MiniDALLE
 from minidalle.presets import preset
-from minidalle.stages import FolderSource, Stages, caption_of, to_tensor, to_uint8
+from minidalle.sources import FolderSource, caption_of, to_tensor, to_uint8
+from minidalle.stages import Stages
 from minidalle.storybook import Storybook
 
 SMOKE, CPU = preset("smoke"), torch.device("cpu")
@@ -56,6 +57,26 @@ def assert_same_run(out, other, stage):
 
 
 # From captions to a bundle -----------------------------------------------------------------------
+def test_load_or_train_trains_what_is_missing_and_nothing_twice(trained, tmp_path):
+    """Catches a notebook that trains an hour anew, or one that runs alone only in its author's."""
+    told = []
+
+    def listen(records):
+        for record in records:
+            told.append(record.step)
+            yield record
+
+    alone = new(tmp_path)
+    prior = alone.load_or_train("prior", listen)
+    assert told == [*range(1, SMOKE.dvae_fit.steps + 1), *range(1, SMOKE.prior_fit.steps + 1)]
+    for name, value in trained[0].model("prior").state_dict().items():
+        assert torch.equal(prior.state_dict()[name], value)
+    told.clear()
+    again = alone.load_or_train("prior", listen)
+    assert not told and torch.equal(again.start, prior.start)
+    assert alone.load_or_train("tokenizer").vocab_size == prior.config.vocab_size
+
+
 def test_all_stages_train_and_fit_together(trained):
     """Catches sizes that two stages disagree on, and a model that is given out as it trains."""
     stages, records = trained
