@@ -36,7 +36,6 @@ FIGURES = {
     "bars": lambda: bars({"one": 0.5, "two": 0.25}, title="shares"),
     "scatter": lambda: scatter({"points": ([1, 2], [3, 4])}, title="cloud"),
     "matrix": lambda: matrix({"mask": np.eye(4)}),
-    "pictures": lambda: pictures([np.zeros((8, 8, 3), np.uint8)] * 3, ["a", "b", "c"]),
     "map": lambda: system_map("prior"),
 }
 
@@ -64,7 +63,18 @@ def test_pictures_from_tensors_and_arrays_are_the_same():
     array = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     tensor = torch.from_numpy(array).permute(2, 0, 1) / 255
     assert np.array_equal(as_uint8(tensor), array)
-    assert pictures([array], alt="x" * 11).png == pictures([tensor], alt="x" * 11).png
+    assert pictures([array]).pngs == pictures([tensor]).pngs
+
+
+def test_a_grid_keeps_pictures_at_their_own_size_with_titles_as_text():
+    """Enlarged copies made notebooks of a megabyte; a drawn title had no Chinese and no ×."""
+    grid = pictures([np.zeros((48, 48, 3), np.uint8)] * 3, ["红色\n4 × 4", "<b>"], side=100)
+    assert [Image.open(io.BytesIO(png)).size for png in grid.pngs] == [(48, 48)] * 3
+    page = grid._repr_html_()
+    assert page.count("<img") == 3 and page.count('width="100"') == 3
+    assert "红色<br>4 × 4" in page and "&lt;b&gt;" in page and "<b>" not in page
+    assert grid.alt == "3 pictures: 红色, 4 × 4; <b>" and grid.alt in repr(grid)
+    assert 'role="img"' in page and "aria-label=" in page
 
 
 def test_map_lights_boxes_and_refuses_others():
@@ -171,7 +181,7 @@ def playground(smoke_model):
 
 def test_playground_draws_and_shows_verdicts(playground):
     playground.draw()
-    assert playground.page.value.startswith("<img") and len(playground.ranked.images) == 2
+    assert "<img" in playground.page.value and len(playground.ranked.images) == 2
     first = playground.page.value
     playground.seed.value = 5  # a moved slider draws anew
     assert playground.page.value != first

@@ -18,7 +18,7 @@ def test_generate_gives_ranked_pictures(smoke_model):
     ranked = smoke_model.generate("a red car on the grass", candidates=6, keep=3, seed=1)
     assert ranked.images.shape == (3, 48, 48, 3) and ranked.images.dtype == np.uint8
     assert list(ranked.scores) == sorted(ranked.scores, reverse=True)
-    text = smoke_model.tokenizer.batch([ranked.caption], 24)
+    text = smoke_model.tokenizer.batch([ranked.caption], smoke_model.clip.config.text_length)
     codes, images = smoke_model.candidates(ranked.caption, 6, seed=1)
     with torch.no_grad():
         scores = smoke_model.clip.encode_image(images) @ smoke_model.clip.encode_text(text)[0]

@@ -240,7 +240,7 @@ def test_things_on_pages_lie_on_the_lattice_and_never_overlap():
     spots = {(t.size, c) for s in scenes for t, c in zip(s.facts.things, s.corners, strict=True)}
     assert len(spots) == 7  # five for a small thing, two for a big one
     on_pages = {(t.size, c) for p in PAGES for t, c in zip(p.facts.things, p.corners, strict=True)}
-    assert spots < on_pages
+    assert len(on_pages) > 4 * len(spots)  # pages know no favourite spots
     for page in PAGES:
         for i, corner in enumerate(page.corners):
             for other in page.corners[:i]:

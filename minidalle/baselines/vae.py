@@ -75,14 +75,14 @@ class VAE(nn.Module):
         self.encoder = nn.Sequential(
             Rearrange("b c (h p) (w q) -> b (c p q) h w", p=c.patch, q=c.patch),
             nn.Conv2d(3 * c.patch**2, c.width, 3, padding=1),
-            groups((c.width,), c.blocks, up=False),
+            groups((c.width,), c.blocks, sight=3, up=False),
             nn.Flatten(),
             nn.Linear(flat, 2 * c.latent),
         )
         self.decoder = nn.Sequential(
             nn.Linear(c.latent, flat),
             nn.Unflatten(1, (c.width, grid, grid)),
-            groups((c.width,), c.blocks, up=True),
+            groups((c.width,), c.blocks, sight=3, up=True),
             nn.Conv2d(c.width, 3 * c.patch**2, 1),
             Rearrange("b (c p q) h w -> b c (h p) (w q)", p=c.patch, q=c.patch),
         )

@@ -1,6 +1,6 @@
 """Everything that a notebook shows or checks. Nothing outside this package draws.
 
-figures    a Picture with its alternative text; grids of pictures, curves, bars, matrices
+figures    a Picture or a Grid with its alternative text: curves, bars, matrices, small pictures
 maps       the system map with today's box lit
 live       a bar, a curve and a picture that grow while a model trains
 widgets    sliders that redraw a figure
@@ -9,13 +9,13 @@ playground type a caption, move sliders, see the strip
 notebooks  runs notebooks and writes their outputs: the only writer
 """
 
-from minidalle.lab.figures import Picture, bars, curves, matrix, pictures, scatter
+from minidalle.lab.figures import Grid, Picture, bars, curves, matrix, pictures, scatter
 from minidalle.lab.live import watch
 from minidalle.lab.maps import system_map
 from minidalle.lab.source import show_source
 from minidalle.lab.widgets import explore
 
 __all__ = [
-    "Picture", "bars", "curves", "explore", "matrix", "pictures", "scatter", "show_source",
+    "Grid", "Picture", "bars", "curves", "explore", "matrix", "pictures", "scatter", "show_source",
     "system_map", "watch",
 ]  # fmt: skip

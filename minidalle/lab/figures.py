@@ -1,8 +1,8 @@
 """Figures for the notebooks: small PNGs that carry their own alternative text.
 
-Every function returns a `Picture`, which shows itself when it is the last value of a cell, and
-whose text form is what a screen reader says. The colours are Okabe and Ito's, which colour-blind
-readers can tell apart.
+Every function returns a `Picture`, or a `Grid` of small ones, which shows itself when it is the
+last value of a cell, and whose text form is what a screen reader says. The colours are Okabe and
+Ito's, which colour-blind readers can tell apart.
 """
 
 import base64
@@ -14,8 +14,6 @@ from html import escape
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-
-from minidalle.sheet import enlarge, font
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TEXT, FAINT, LIT = "#22242e", "#8a8e9c", "#E69F00"
@@ -92,32 +90,54 @@ def as_uint8(image) -> np.ndarray:
     return image if image.shape[-1] == 3 else np.repeat(image.reshape(*image.shape[:2], 1), 3, -1)
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Small PNGs in rows, a title under each. They are kept at their own size and the page enlarges
+    them: a notebook full of pictures stays small, and its titles are text in any language."""
+
+    pngs: tuple[bytes, ...]
+    titles: tuple[str, ...]
+    alt: str
+    columns: int
+    side: int  # CSS pixels across a picture
+
+    def _repr_html_(self) -> str:
+        cells = []
+        for png, title in zip(self.pngs, self.titles, strict=True):
+            data = base64.b64encode(png).decode()
+            lines = "<br>".join(escape(line) for line in title.split("\n"))
+            cells.append(
+                f'<span style="display:inline-block;width:{self.side}px;margin:0 8px 8px 0;'
+                'vertical-align:top;font-size:12px;line-height:1.25;overflow-wrap:break-word">'
+                f'<img alt="" width="{self.side}" height="{self.side}" style="display:block"'
+                f' src="data:image/png;base64,{data}">{lines}</span>'
+            )
+        width = self.columns * (self.side + 8)
+        return (
+            f'<div role="img" aria-label="{escape(self.alt, quote=True)}"'
+            f' style="max-width:{width}px;font-size:0">{"".join(cells)}</div>'
+        )
+
+    def __repr__(self) -> str:
+        return f"[{self.alt}]"
+
+
 def pictures(
     images: Sequence, titles: Sequence[str] = (), columns: int = 8, side: int = 88, alt: str = ""
-) -> Picture:
+) -> Grid:
     """A grid of small pictures, a title under each; `side` in CSS pixels."""
-    from PIL import ImageDraw
-
     images = [as_uint8(image) for image in images]
-    scale, gap = 2, 6
-    lines = max((title.count("\n") + 1 for title in titles), default=0)
-    foot = 15 * lines + (4 if lines else 0)
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    step_x, step_y = scale * (side + gap), scale * (side + foot + gap)
-    sheet = Image.new("RGB", (columns * step_x, rows * step_y), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, image in enumerate(images):
-        x, y = i % columns * step_x, i // columns * step_y
-        sheet.paste(enlarge(image, scale * side), (x, y))
-        title = titles[i] if i < len(titles) else ""
-        for n, line in enumerate(title.split("\n")):
-            chosen = font(22, any(ord(c) > 0x2E7F for c in line)) or font(22)
-            while line and draw.textlength(line, font=chosen) > step_x - 4:
-                line = line[:-2] + "…" if len(line) > 2 else ""
-            draw.text((x, y + scale * (side + 2 + 15 * n)), line, fill=TEXT, font=chosen)
-    told = alt or f"{len(images)} pictures: " + "; ".join(t.replace("\n", ", ") for t in titles)
-    return _encode(sheet.quantize(128, dither=Image.Dither.NONE), told, columns * (side + gap))
+    titles = [titles[i] if i < len(titles) else "" for i in range(len(images))]
+    told = "; ".join(title.replace("\n", ", ") for title in titles if title)
+    told = alt or (f"{len(images)} pictures: {told}" if told else f"{len(images)} pictures")
+    pngs = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image).quantize(128, dither=Image.Dither.NONE).save(
+            buffer, "PNG", optimize=True
+        )
+        pngs.append(buffer.getvalue())
+    return Grid(tuple(pngs), tuple(titles), told, min(columns, len(images)), side)
 
 
 # --- Charts ---------------------------------------------------------------------------------------
