@@ -27,6 +27,7 @@ from minidalle.sampling import SamplingConfig, draw, generators
 from minidalle.sheet import strip
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import pick_device
+from minidalle.weights import load_weights
 
 WORD = re.compile(r"[㐀-鿿]|[^\W\d_㐀-鿿]+")  # a Chinese character, or a run of other letters
 MODELS = {"dvae": (DVAE, DVAEConfig), "prior": (Prior, PriorConfig), "clip": (CLIP, CLIPConfig)}
@@ -93,7 +94,7 @@ class MiniDALLE:
             config = config_kind(**values)
             models[name] = kind(config)
             state = {key: value.float() for key, value in tensors[name].items()}
-            checkpoint.load_weights(
+            load_weights(
                 models[name], state, file=directory, config=asdict(config), saved_config=saved
             )
         tokenizer = Tokenizer.from_json(documents["tokenizer"], file=directory / "tokenizer.json")

@@ -33,6 +33,7 @@ from minidalle.sources import Source, caption_of, to_tensor
 from minidalle.storybook import Storybook, render, sibling
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import FitConfig, Record, TrainState, fit, pick_device
+from minidalle.weights import load_weights
 
 STAGES = ("tokenizer", "dvae", "prior", "clip")
 NEEDS = {  # the stages that a stage learns from
@@ -145,7 +146,7 @@ class Stages:
         kinds = {"dvae": DVAE, "prior": Prior, "clip": CLIP}
         config = config_from(kinds[stage], documents["model_config"])
         model = kinds[stage](config)
-        checkpoint.load_weights(
+        load_weights(
             model, tensors["ema"], file=saved[-1], config=asdict(config),
             saved_config=documents["model_config"],
         )  # fmt: skip

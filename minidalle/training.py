@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from minidalle.checkpoint import flatten, load_weights, unflatten
 from minidalle.errors import MinidalleError
+from minidalle.weights import flatten, load_weights, unflatten
 
 
 @dataclass(frozen=True, kw_only=True)

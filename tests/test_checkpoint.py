@@ -28,8 +28,9 @@ from torch import nn
 
 import minidalle
 from minidalle import checkpoint
-from minidalle.checkpoint import FORMAT, MANIFEST, Run, flatten, load, load_weights, save, unflatten
+from minidalle.checkpoint import FORMAT, MANIFEST, Run, load, save
 from minidalle.errors import MinidalleError
+from minidalle.weights import flatten, load_weights, unflatten
 
 # Children are forked from a server that has imported torch once: the tests need about a hundred.
 CHILDREN = multiprocessing.get_context("forkserver")
