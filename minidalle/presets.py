@@ -53,7 +53,7 @@ FULL = Preset(
     prior_fit=FitConfig(steps=7000, batch_size=8, lr=2.5e-3, warmup=200, **_PRIOR_FIT),
     clip=CLIPConfig(width=128, heads=4),
     clip_fit=FitConfig(steps=3400, batch_size=96, lr=1e-3, warmup=100, **_CLIP_FIT),
-    sampling=SamplingConfig(),
+    sampling=SamplingConfig(temperature=0.7),
 )
 CLASS = replace(
     FULL,
