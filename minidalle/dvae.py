@@ -13,11 +13,11 @@ convolutional residual blocks in groups, max-pooling down, nearest-neighbour up.
 The paper trains for three million updates, we for some thousands. Six departures buy the speed:
 
 - `patch`: p × p pixels are folded into channels before the first convolution and unfolded after the
-  last, which saves the groups at full resolution. patch = 1 and four widths is the paper's network,
-  patch = 4 and one width is ours: all its work is done on the grid of codes;
+  last, which saves the groups at full resolution. patch = 1, four widths and sight 3 both ways is
+  the paper's network; patch = 4 and one width is ours: all its work is done on the grid of codes;
 - `encoder_sight`: with 0, a code is chosen from its own square alone. Equal squares then have equal
   codes wherever they stand, which is what a prior learns fast; one that looks around gives the
-  same ear another code beside another neighbour. The decoder looks one square around a block;
+  same ear another code beside another neighbour. The decoder looks one square further a block;
 - the residual gain is 1/√n, not 1/n²: with the latter a short training ends before it begins;
 - the logits are normalised code by code over the batch, so that every code stays in play;
 - a bonus, which fades, for the information that codes carry: without it, noise drowns the first
