@@ -40,7 +40,7 @@ from minidalle.errors import MinidalleError
 from minidalle.quantize import GumbelQuantizer, VectorQuantizer
 
 EPSILON = 0.1  # pixels are mapped to [ε, 1 − ε], where the logit is tame
-LOGIT_SCALE = 8.0  # standard deviation of a code's logits at the start: at 3 a third never won
+LOGIT_SCALE = 8.0  # standard deviation of a code's logits at the start: at 3 a quarter never won
 QUANTIZERS = ("gumbel", "straight-through", "vq")
 
 
