@@ -44,7 +44,8 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """One stage, or all four and the bundle."""
+    """One stage, or all four and the bundle; under torchrun, one of the processes that do it."""
+    from minidalle import parallel
     from minidalle.bundle import assemble
     from minidalle.datasets import ImageFolder
     from minidalle.presets import preset
@@ -53,37 +54,46 @@ def train(args: argparse.Namespace) -> None:
     from minidalle.storybook import Storybook
     from minidalle.training import pick_device
 
+    device = parallel.join(pick_device(args.device))
+    leads = parallel.rank() == 0  # the others train as well, in silence
     chosen = preset(args.preset)
     out = args.out or Path("runs") / chosen.name
     if args.data:
-        bar = partial(tqdm, desc="reading pictures", unit="picture")
+        bar = partial(tqdm, desc="reading pictures", unit="picture", disable=not leads)
         folder = ImageFolder(args.data, chosen.dvae.image_size, strict=args.strict, progress=bar)
-        print(folder.report(), file=sys.stderr)
+        if leads:
+            print(folder.report(), file=sys.stderr)
         source = FolderSource(folder)
     else:
         source = Storybook(chosen.dvae.image_size)
-    stages = Stages(chosen, source, out, pick_device(args.device))
+    stages = Stages(chosen, source, out, device)
     names = STAGES if args.stage == "all" else (args.stage,)
     with _Stop() as stop:
         for name in names:
             if name == "tokenizer":
                 tokenizer = stages.tokenizer()
-                print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
+                if leads:
+                    print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
                 continue
             with (
                 closing(stages.train(name, args.resume)) as records,
-                tqdm(desc=f"{name:5}", unit="step", total=stages.steps(name)) as bar,
+                tqdm(
+                    desc=f"{name:5}", unit="step", total=stages.steps(name), disable=not leads
+                ) as bar,
             ):
                 for record in records:
                     bar.update(record.step - bar.n)
                     losses = " ".join(f"{k} {v:.3f}" for k, v in record.losses.items())
                     bar.set_postfix_str(f"{losses}, {record.images_per_second:.0f} pictures/s")
-                    if stop.signal:
+                    if parallel.agree(stop.signal):
                         break
-            if stop.signal:
-                print(f"stopped and saved in {out / name}; go on with --resume", file=sys.stderr)
-                sys.exit(128 + stop.signal)
-    if args.stage == "all":
+            if number := parallel.agree(stop.signal):
+                if leads:
+                    where = out / name
+                    print(f"stopped and saved in {where}; go on with --resume", file=sys.stderr)
+                sys.exit(128 + number)
+    parallel.leave()
+    if args.stage == "all" and leads:
         print(f"bundle: {assemble(stages)}")
 
 

@@ -90,7 +90,10 @@ def describe(scene, language: str = "en", seed: int | str = 0, all_colours: bool
 
 
 def tell(facts: Facts, rng: random.Random, all_colours: bool = False) -> Facts:
-    """Choose what a caption says of a scene. A relation and the colours are told or left open."""
+    """Choose what a caption says of a scene. A relation and the colours are told or left open.
+
+    A pair in no told relation is named as one reads a page, from the top and from the left.
+    """
     coloured = all_colours or rng.random() < 0.7
     sized = len(facts.things) == 1 and rng.random() < 0.5
     related = not facts.is_group and rng.random() < 0.55
@@ -98,8 +101,8 @@ def tell(facts: Facts, rng: random.Random, all_colours: bool = False) -> Facts:
         Thing(t.kind, t.colour if coloured else None, t.size if sized else None)
         for t in facts.things
     )
-    if not related and not facts.is_group and rng.random() < 0.5:
-        things = things[::-1]
+    if not related and facts.relation == "playing with":
+        things = things[::-1]  # the toy is up in the air
     place = facts.place if rng.random() < 0.85 else None
     return Facts(things, facts.relation if related else None, place)
 

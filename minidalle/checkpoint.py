@@ -287,6 +287,16 @@ def _fault(path: Path) -> MinidalleError | None:
     return None
 
 
+def latest(run: Path) -> Path | None:
+    """The newest sound checkpoint of a run, or None; warns of each damaged one passed over."""
+    for path in _steps(run):
+        fault = _fault(path)
+        if fault is None:
+            return path
+        warnings.warn(f"{fault}; {path.name} is passed over", stacklevel=2)
+    return None
+
+
 # --- A run: one writer, the last two checkpoints ------------------------------------------------
 
 
@@ -349,12 +359,7 @@ class Run(contextlib.AbstractContextManager):
 
     def latest(self) -> Path | None:
         """The newest sound checkpoint, or None; warns of each damaged one that it passes over."""
-        for path in _steps(self.directory):
-            fault = _fault(path)
-            if fault is None:
-                return path
-            warnings.warn(f"{fault}; {path.name} is passed over", stacklevel=2)
-        return None
+        return latest(self.directory)
 
     def close(self) -> None:
         """Let the next writer in."""

@@ -23,6 +23,7 @@ from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from minidalle.errors import MinidalleError
+from minidalle.parallel import gather
 from minidalle.transformer import Transformer
 
 
@@ -102,7 +103,9 @@ class CLIP(nn.Module):
         # Capped in value only: with its gradient cut as well, s could never come down again.
         over = (self.scale - math.log(self.config.max_scale)).clamp(min=0).detach()
         scale = (self.scale - over).exp()
-        return contrastive_loss(self.encode_image(images), self.encode_text(text), scale)
+        # Every picture is compared with every caption, those of other processes too.
+        image, text = gather(self.encode_image(images)), gather(self.encode_text(text))
+        return contrastive_loss(image, text, scale)
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> CLIPLosses:

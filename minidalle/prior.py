@@ -63,7 +63,8 @@ class Prior(nn.Module):
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
         self.config = c = config
-        self.start = nn.Parameter(torch.zeros(c.width))  # BOS
+        # BOS. Not zero: the norm of nothing multiplies the first gradient by 1/√ε.
+        self.start = nn.Parameter(0.02 * torch.randn(c.width))
         self.text_token = nn.Embedding(c.vocab_size + c.text_length, c.width)  # words, then padding
         self.text_position = nn.Embedding(c.text_length, c.width)
         self.code_token = nn.Embedding(c.codes, c.width)

@@ -14,15 +14,16 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from minidalle import checkpoint
+from minidalle import checkpoint, parallel
 from minidalle.captions import LANGUAGES, describe
 from minidalle.clip import CLIP
 from minidalle.dvae import DVAE, tau_at
@@ -43,6 +44,7 @@ NEEDS = {  # the stages that a stage learns from
     "clip": ("tokenizer", "dvae"),
 }
 SAVE_EVERY = 500  # steps between two checkpoints
+SIBLINGS = 2  # scenes beside each scene in CLIP's batches that differ from it in one fact
 LOG_EVERY = 20  # steps between two lines of OUT/STAGE.jsonl, for the curves
 
 
@@ -60,10 +62,11 @@ class Stages:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of this directory, trained if there is none yet."""
         file = self.out / "tokenizer.json"
-        if not file.exists():
+        if not file.exists() and parallel.rank() == 0:
             self.out.mkdir(parents=True, exist_ok=True)
             captions = [caption_of(self.source, "train", i) for i in range(self.preset.captions)]
             Tokenizer.train(captions, self.preset.vocab_size).save(file)
+        parallel.wait()
         return Tokenizer.load(file)
 
     def steps(self, stage: str) -> int:
@@ -98,8 +101,11 @@ class Stages:
             self.tokenizer()
             return
         directory = self.out / stage
-        with checkpoint.Run(directory) as run:
-            latest = run.latest()
+        leads = parallel.rank() == 0  # the one who writes
+        with checkpoint.Run(directory) if leads else nullcontext() as run:
+            parallel.wait()  # until the run is open: what a kill left behind is tidied up
+            latest = checkpoint.latest(directory)
+            parallel.wait()
             if latest is not None and not resume:
                 raise MinidalleError(
                     f"{directory} holds a run already: go on with --resume, or choose another --out"
@@ -110,22 +116,29 @@ class Stages:
                 state.restore(*checkpoint.load(latest), file=latest)
             losses = getattr(self, f"_{stage}_losses")(fit_config)
             log = self.out / f"{stage}.jsonl"
-            known = log.read_text().splitlines() if latest is not None and log.exists() else []
-            told = [line for line in known if json.loads(line)["step"] <= state.step]
-            log.write_text("".join(f"{line}\n" for line in told))  # lost steps are told again
+            if leads:
+                known = log.read_text().splitlines() if latest is not None and log.exists() else []
+                told = [line for line in known if json.loads(line)["step"] <= state.step]
+                log.write_text("".join(f"{line}\n" for line in told))  # lost steps are told again
+
+            def save() -> None:
+                if leads:
+                    run.save(state.step, *state.dump())
+
             try:
                 for record in fit(state, losses):
-                    if record.step % LOG_EVERY == 0:
+                    if leads and record.step % LOG_EVERY == 0:
                         with log.open("a") as lines:
                             lines.write(json.dumps(record._asdict()) + "\n")
                     if record.step % SAVE_EVERY == 0 and record.step < fit_config.steps:
-                        run.save(state.step, *state.dump())
+                        save()
                     yield record
             except GeneratorExit:
-                run.save(state.step, *state.dump())
+                save()
                 raise
             if latest is None or state.step > _step_of(latest):
-                run.save(state.step, *state.dump())
+                save()
+            parallel.wait()  # the next stage reads what was saved
 
     def model(self, stage: str) -> nn.Module:
         """A trained stage, ready for use: the running mean of its weights.
@@ -170,14 +183,14 @@ class Stages:
 
     # --- What each stage learns from --------------------------------------------------------------
 
-    def _images(self, step: int, n: int) -> Tensor:
-        images = [self.source.image("train", i) for i in range(step * n, step * n + n)]
-        return to_tensor(images, self.device)
+    # A step's batch is pictures step · n … step · n + n − 1; a process draws its share of them.
+
+    def _indices(self, step: int, n: int) -> list[int]:
+        return [step * n + row for row in parallel.share(n)]
 
     def _dvae_losses(self, config: FitConfig):
         def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-            n = config.batch_size
-            pages = [self.source.page(i) for i in range(step * n, step * n + n)]
+            pages = [self.source.page(i) for i in self._indices(step, config.batch_size)]
             images = to_tensor(pages, self.device)
             images = images.contiguous(memory_format=torch.channels_last)
             return model(images, tau_at(progress), progress)
@@ -189,17 +202,21 @@ class Stages:
         length = self.preset.prior.text_length
 
         def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-            first = step * config.batch_size
-            rng = random.Random(f"prior {config.seed} {step}")
+            indices = self._indices(step, config.batch_size)
+            images = to_tensor([self.source.image("train", i) for i in indices], self.device)
             with torch.no_grad():
-                codes = dvae.encode(self._images(step, config.batch_size)).flatten(1)  # B N
+                codes = dvae.encode(images).flatten(1)  # B N
+            rngs = [random.Random(f"prior {config.seed} {i}") for i in indices]
             captions = [
                 "" if rng.random() < self.preset.caption_dropout
-                else caption_of(self.source, "train", first + i)
-                for i in range(config.batch_size)
+                else caption_of(self.source, "train", i)
+                for i, rng in zip(indices, rngs, strict=True)
             ]  # fmt: skip
-            text = tokenizer.batch(captions, length, self.preset.bpe_dropout, rng)
-            return model(text.to(self.device), codes)
+            rows = [
+                tokenizer.batch([caption], length, self.preset.bpe_dropout, rng)
+                for caption, rng in zip(captions, rngs, strict=True)
+            ]
+            return model(torch.cat(rows).to(self.device), codes)
 
         return losses
 
@@ -209,24 +226,25 @@ class Stages:
 
         def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
             images, captions = self._clip_pairs(step, config.batch_size)
-            x = to_tensor(images, self.device)
+            mine = parallel.share(config.batch_size)
+            x = to_tensor([images[i] for i in mine], self.device)
             # Candidates come from the dVAE: half of the pictures are seen as it paints them.
             half = len(x) // 2
             with torch.no_grad():
                 x[:half] = dvae.decode(dvae.encode(x[:half]))
-            return model(x, tokenizer.batch(captions, length).to(self.device))
+            return model(x, tokenizer.batch([captions[i] for i in mine], length).to(self.device))
 
         return losses
 
     def _clip_pairs(self, step: int, n: int) -> tuple[list[np.ndarray], list[str]]:
-        """n pictures with n different captions. In the storybook every other scene differs from
-        the one before it in one fact only: what tells them apart is what CLIP must learn."""
+        """n pictures with n different captions. In the storybook each scene is followed by two that
+        differ from it in one fact only: what tells them apart is what CLIP must learn."""
         images, captions, taken, i = [], [], set(), step * 2 * n
         while len(captions) < n:
             pairs = []
             if isinstance(self.source, Storybook):
                 scene = self.source.scene("train", i)
-                for s in (scene, sibling(scene, i)):
+                for s in (scene, *(sibling(scene, f"{i} {k}") for k in range(SIBLINGS))):
                     caption = describe(s, LANGUAGES[i % 2], f"clip {i}")
                     pairs.append((render(s, self.source.size), caption))
             else:

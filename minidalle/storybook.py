@@ -162,12 +162,17 @@ def sample_page(seed: int | str) -> Scene:
 
 
 def sibling(scene: Scene, seed: int | str) -> Scene:
-    """A scene of the same split that differs from this one in a single fact."""
+    """A scene of the same split that differs from this one in a single fact, or in which two things
+    have changed colours: the same words, meant otherwise."""
     rng = random.Random(f"sibling {seed}")
     choices: dict[str, list[Facts]] = {}
     for fact, facts in mutations(scene.facts):
         if fact != "size" or len(facts.things) == 1:  # there is no room for two big things
             choices.setdefault(fact, []).append(facts)
+    if len(colours := [t.colour for t in scene.facts.things]) == 2 and len(set(colours)) == 2:
+        pairs = zip(scene.facts.things, colours[::-1], strict=True)
+        things = tuple(replace(thing, colour=colour) for thing, colour in pairs)
+        choices["swap"] = [replace(scene.facts, things=things)]
     while True:
         facts = rng.choice(choices[rng.choice(list(choices))])
         if facts.relation == "playing with" and facts.things[0].kind not in PLAYERS:

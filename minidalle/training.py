@@ -4,15 +4,17 @@
     for record in fit(state, losses):          # yields a record a step
         print(record)                          # … or plot it, stop, save, draw a sample
 
-`losses(model, step, progress)` makes its own batch and returns a NamedTuple whose first field is
-what is minimised. Data is a function of the step, and the dice are cast anew at every step, so that
-a run that is stopped and resumed goes on bit for bit as if it had never stopped.
+`losses(model, step, progress)` makes its own batch (this process's share of it, `parallel.py`) and
+returns a NamedTuple whose first field is what is minimised. Data is a function of the step, and the
+dice are cast anew at every step, so that a run that is stopped and resumed goes on bit for bit as
+if it had never stopped.
 """
 
 import copy
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from minidalle import parallel
 from minidalle.errors import MinidalleError
 from minidalle.weights import flatten, load_weights, unflatten
 
@@ -84,7 +87,7 @@ class TrainState:
             "ema": self.ema.state_dict(),
             "optimizer": moments,
         }
-        fit_config = {"step": self.step, "fit": asdict(self.config)}
+        fit_config = {"step": self.step, "fit": asdict(self.config), "ranks": parallel.ranks()}
         model_config = asdict(self.model.config)
         return tensors, {"config": fit_config, "model_config": model_config, "optimizer": numbers}
 
@@ -100,6 +103,13 @@ class TrainState:
             raise MinidalleError(
                 f"{file} was trained otherwise: {', '.join(changed)}; go on with the settings that"
                 " it began with, or choose another --out"
+            )
+        ranks = documents["config"].get("ranks", 1)
+        if ranks != parallel.ranks():
+            warnings.warn(
+                f"{file} was trained by {ranks} processes and now there are {parallel.ranks()}: the"
+                " same pictures in the same order, but no longer bit for bit the same weights",
+                stacklevel=2,
             )
         configs = {"config": asdict(self.model.config), "saved_config": documents["model_config"]}
         load_weights(self.model, tensors["model"], file=file, **configs)
@@ -153,7 +163,7 @@ def fit(
         began = time.perf_counter()
         model.train()
         buffers = [buffer.clone() for buffer in model.buffers()]  # running statistics, if any
-        torch.manual_seed(config.seed * 1_000_003 + state.step)
+        torch.manual_seed(config.seed * 1_000_003 + state.step + (parallel.rank() << 40))
         lr = lr_at(state.step, config)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
@@ -167,9 +177,12 @@ def fit(
                 f"out of memory on {device} at batch size {config.batch_size}:"
                 f" try a batch size of {max(1, config.batch_size // 2)}"
             ) from error
+        values = torch.stack([part.detach().float() for part in parts])
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        parallel.average([*gradients, values, *_statistics(model)])
         gradient = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         names = parts._fields
-        numbers = dict(zip(names, torch.stack([*map(_scalar, parts)]).tolist(), strict=True))
+        numbers = dict(zip(names, values.tolist(), strict=True))
         # The parts are asked before their sum: the message should name what went wrong first.
         checks = [*names[1:], names[0]]
         for name, value in [(n, numbers[n]) for n in checks] + [("gradient", gradient.item())]:
@@ -187,8 +200,9 @@ def fit(
         yield Record(state.step, config.steps, numbers, lr, gradient.item(), speed)
 
 
-def _scalar(part: Tensor) -> Tensor:
-    return part.detach().float()
+def _statistics(model: nn.Module) -> list[Tensor]:
+    """Running means that a model keeps: the only buffers that a batch changes."""
+    return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """The world: drawings, captions, splits. What is wrong here, every later number would inherit."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,33 @@ def test_siblings_differ_in_one_fact_and_stay_in_their_split():
         assert not np.array_equal(render(other), render(scene))
         assert not {(t.kind, t.colour) for t in other.facts.things} & HELD_OUT
         assert (other.facts.place == scene.facts.place) or other.facts.things == scene.facts.things
+
+
+def test_some_siblings_have_swapped_colours():
+    """CLIP must tell "a red dog and a blue cat" from "a blue dog and a red cat"."""
+    pairs = [s for s in map(sample_scene, range(300)) if len({t.kind for t in s.facts.things}) == 2]
+    swapped = 0
+    for i, scene in enumerate(pairs):
+        a, b = scene.facts.things
+        things = sibling(scene, i).facts.things
+        swapped += a.colour != b.colour and things == (
+            replace(a, colour=b.colour), replace(b, colour=a.colour)
+        )  # fmt: skip
+    assert 0.08 < swapped / len(pairs) < 0.3
+
+
+def test_a_pair_is_named_as_one_reads_a_page():
+    """Catches an order by chance: it is what tells a reader, and the prior, who is who."""
+    seen = set()
+    for i in range(400):
+        scene = sample_scene(i)
+        told = tell(scene.facts, random.Random(i))
+        if told.relation is None and len({t.kind for t in scene.facts.things}) == 2:
+            seen.add(scene.facts.relation)
+            kinds = [t.kind for t in scene.facts.things]
+            at = {k: (row, column) for k, (column, row) in zip(kinds, scene.corners, strict=True)}
+            assert [t.kind for t in told.things] == sorted(kinds, key=at.get)
+    assert seen == {"left of", "above", "playing with"}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

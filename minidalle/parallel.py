@@ -1,0 +1,113 @@
+"""Many processes, one training: each draws its share of the batch, and gradients are averaged.
+
+    torchrun --nproc_per_node 2 -m minidalle train prior --preset full
+
+torchrun starts the command once a process (a *rank*) and tells each who it is. All of them begin
+with the same weights, take their own rows of every batch, and make the same update from the mean of
+all gradients, so that they stay equal without ever sending a weight: data parallelism. Rank 0 alone
+writes and speaks. Alone, without torchrun, every function here does nothing, so that the training
+loop is written once.
+
+Data is a function of the step, so the same pictures come in the same order for any number of ranks;
+sums are taken in another order, so a run is bit-exact only with the number that it began with.
+"""
+
+import os
+from collections.abc import Iterable
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from minidalle.errors import MinidalleError
+
+PATIENCE = timedelta(minutes=10)  # a rank that is not heard of for so long is taken for dead
+
+
+def join(device: torch.device | None = None) -> torch.device | None:
+    """Meet the other processes that torchrun started, if any; the device that is this rank's."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return device
+    on_gpu = device.type == "cuda" if device else torch.cuda.is_available()
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else device
+
+
+def leave() -> None:
+    """Part from the others, once all is done."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Which of the processes this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def share(batch_size: int) -> range:
+    """The rows of a batch that this rank draws. Raises MinidalleError where it does not divide."""
+    if batch_size % ranks():
+        raise MinidalleError(
+            f"a batch of {batch_size} does not divide among {ranks()} processes: start another"
+            " number of them, or change the batch size"
+        )
+    rows = batch_size // ranks()
+    return range(rank() * rows, (rank() + 1) * rows)
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Put the mean over all ranks into each tensor: one message for all of them together."""
+    tensors = list(tensors)
+    if ranks() == 1 or not tensors:
+        return
+    flat = torch.cat([t.flatten() for t in tensors])
+    try:
+        dist.all_reduce(flat)
+    except RuntimeError as error:  # gloo and NCCL both say it so
+        raise MinidalleError(
+            f"rank {rank()}: another process of this training has gone ({_first_line(error)});"
+            " start all of them again with --resume"
+        ) from error
+    flat /= ranks()
+    for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
+def gather(x: Tensor) -> Tensor:
+    """Every rank's rows in order, b D → B D; gradients flow back to this rank's own.
+
+    A loss of the whole batch (CLIP's) is the same on every rank, but each knows only how its own
+    rows were made. `average` will divide those gradients by the number of ranks though no other
+    rank adds to them, so they are multiplied by it here.
+    """
+    if ranks() == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(ranks())]
+    dist.all_gather(parts, x.detach().contiguous())
+    parts[rank()] = x + (ranks() - 1) * (x - x.detach())  # the value of x, and its gradient times n
+    return torch.cat(parts)
+
+
+def agree(number: int) -> int:
+    """The largest that any rank says: when one has to stop (a signal's number), all of them do."""
+    if ranks() == 1:
+        return number
+    said = torch.tensor(number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(said, dist.ReduceOp.MAX)
+    return int(said.item())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def wait() -> None:
+    """Go on only when every rank has come this far."""
+    if ranks() > 1:
+        dist.barrier()

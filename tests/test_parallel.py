@@ -1,0 +1,195 @@
+"""Two processes train as one would: same pictures, same loss, same gradient; one may die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from minidalle import checkpoint, parallel
+from minidalle.errors import MinidalleError
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+TRAIN = ["-m", "minidalle", "train"]
+
+
+def torchrun(*command, **options):
+    return subprocess.run(
+        [*TORCHRUN, *command], capture_output=True, text=True, timeout=180, **options
+    )
+
+
+def on_two(tmp_path, body, imports="import torch\nfrom minidalle import parallel"):
+    """Run `body`, which fills a dict `out`, on two ranks; what each put there."""
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        f"import json, sys\n{imports}\nparallel.join(torch.device('cpu'))\nout = {{}}\n"
+        f"{textwrap.dedent(body)}\n"
+        "json.dump(out, open(sys.argv[1] + f'/{parallel.rank()}.json', 'w'))\nparallel.leave()\n"
+    )
+    done = torchrun(str(script), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_alone_nothing_happens():
+    """Catches a library that wants torchrun, and a share that is not all."""
+    x = torch.randn(3, 2, requires_grad=True)
+    kept = x.detach().clone()
+    parallel.average([x.detach()])
+    parallel.wait()
+    assert (parallel.rank(), parallel.ranks(), parallel.agree(15)) == (0, 1, 15)
+    assert list(parallel.share(5)) == [0, 1, 2, 3, 4]
+    assert parallel.gather(x) is x and torch.equal(x, kept)
+
+
+def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
+    monkeypatch.setattr(parallel, "ranks", lambda: 3)
+    with pytest.raises(MinidalleError, match="a batch of 8 does not divide among 3 processes"):
+        parallel.share(8)
+
+
+def test_messages_between_two(tmp_path):
+    """Catches a sum in place of a mean, rows out of order, and a stop that only one hears of."""
+    outs = on_two(
+        tmp_path,
+        """
+        r = parallel.rank()
+        a, b = torch.tensor([1.0 + r, 5.0]), torch.tensor([[2.0 * r]])
+        parallel.average([a, b])
+        out.update(a=a.tolist(), b=b.tolist(), share=list(parallel.share(6)))
+        out.update(rows=parallel.gather(torch.full((2, 1), float(r))).flatten().tolist())
+        out.update(stop=parallel.agree(15 * r))
+        """,
+    )
+    for out in outs:
+        assert out["a"] == [1.5, 5.0] and out["b"] == [[1.0]]
+        assert out["rows"] == [0.0, 0.0, 1.0, 1.0] and out["stop"] == 15
+    assert [out["share"] for out in outs] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_clip_on_two_has_the_loss_and_gradient_of_one(tmp_path):
+    """Catches a batch that is only compared with itself, and gathered rows without gradient."""
+    imports = """
+import torch
+from minidalle import parallel
+from minidalle.clip import CLIP, CLIPConfig
+config = CLIPConfig(vocab_size=20, text_length=6, image_size=12, width=16, heads=2, embedding=8,
+                    image_layers=1, text_layers=1)
+def measured(rows):
+    torch.manual_seed(0)
+    clip = CLIP(config).double()
+    images, text = torch.rand(8, 3, 12, 12).double(), torch.randint(0, 26, (8, 6))
+    losses = clip(images[rows], text[rows])
+    losses.total.backward()
+    return clip, losses
+"""
+    body = """
+    rows = parallel.share(8)
+    clip, losses = measured(slice(rows.start, rows.stop))
+    parallel.average([p.grad for p in clip.parameters()])
+    out.update(loss=losses.total.item())
+    out.update(gradient={n: p.grad.flatten().tolist() for n, p in clip.named_parameters()})
+    """
+    outs = on_two(tmp_path, body, imports)
+    space = {}
+    exec(imports, space)
+    clip, losses = space["measured"](slice(0, 8))
+    for out in outs:
+        assert out["loss"] == pytest.approx(losses.total.item(), rel=1e-5)
+        for name, p in clip.named_parameters():
+            got = torch.tensor(out["gradient"][name], dtype=torch.float64)
+            assert torch.allclose(got, p.grad.flatten(), atol=1e-6, rtol=1e-4), name
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """All four stages at smoke by one process, and by two."""
+    folder = tmp_path_factory.mktemp("runs")
+    command = [*TRAIN, "all", "--preset", "smoke", "--device", "cpu", "--out"]
+    one = subprocess.run(
+        [sys.executable, *command, str(folder / "one")], capture_output=True, text=True, timeout=180
+    )
+    assert one.returncode == 0, one.stderr
+    two = torchrun(*command, str(folder / "two"))
+    assert two.returncode == 0, two.stderr
+    return folder, two
+
+
+@pytest.mark.parametrize("stage", ["prior", "clip"])
+def test_two_train_what_one_trains(trained, stage):
+    """Catches shares that overlap, and gradients that are not averaged. Six steps of the dVAE
+    differ by their dice, so the later stages are compared on a dVAE of one's own: by the size of
+    the difference, not bit for bit."""
+    folder, _ = trained
+    losses = []
+    for name in ("one", "two"):
+        tensors, documents = checkpoint.load(checkpoint.latest(folder / name / stage))
+        assert documents["config"]["ranks"] == (1 if name == "one" else 2)
+        losses.append(tensors["model"])
+    for name, a in losses[0].items():
+        assert (a - losses[1][name]).abs().max() < 0.02, name
+
+
+def test_one_rank_speaks_and_writes(trained):
+    """Catches two bars, two reports, and two writers of one bundle."""
+    folder, two = trained
+    assert two.stderr.count("tokenizer: ") == 1 and two.stdout.count("bundle: ") == 1
+    assert (folder / "two" / "bundle" / "manifest.json").exists()
+
+
+def test_going_on_with_another_number_says_that_it_is_not_bit_exact(trained):
+    """Catches silence, and a refusal to load."""
+    folder, _ = trained
+    done = subprocess.run(
+        [sys.executable, *TRAIN, "prior", "--preset", "smoke", "--device", "cpu", "--resume",
+         "--out", str(folder / "two")], capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "was trained by 2 processes and now there are 1" in done.stderr
+
+
+def test_a_signal_saves_and_a_death_ends_all(tmp_path):
+    """SIGTERM to torchrun: both finish the step, one saves. --resume goes on from there. SIGKILL to
+    one of the two: the other ends within a minute, nothing is left behind, the checkpoint loads."""
+    command = [*TORCHRUN, *TRAIN, "dvae", "--preset", "class", "--device", "cpu", "--resume"]
+    log = tmp_path / "dvae.jsonl"
+
+    def start():
+        process = subprocess.Popen(
+            [*command, "--out", str(tmp_path)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        before = log.stat().st_size if log.exists() else 0
+        deadline = time.monotonic() + 120
+        while not log.exists() or log.stat().st_size <= before:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        return process
+
+    process = start()
+    try:
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode != 0 and "stopped and saved" in told, told
+        saved = checkpoint.latest(tmp_path / "dvae")
+        step = checkpoint.load(saved)[1]["config"]["step"]
+        assert step >= 20
+
+        process = start()
+        pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(pids) == 2
+        os.kill(int(pids[1]), signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert checkpoint.latest(tmp_path / "dvae") == saved
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
