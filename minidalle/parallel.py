@@ -12,7 +12,6 @@ Data is a function of the step, so the same pictures come in the same order for 
 sums are taken in another order, so a run is bit-exact only with the number that it began with.
 """
 
-import os
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -27,11 +26,11 @@ PATIENCE = timedelta(minutes=10)  # a rank that is not heard of for so long is t
 
 def join(device: torch.device | None = None) -> torch.device | None:
     """Meet the other processes that torchrun started, if any; the device that is this rank's."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if not dist.is_torchelastic_launched() or dist.is_initialized():
         return device
     on_gpu = device.type == "cuda" if device else torch.cuda.is_available()
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else device
+    return torch.device("cuda", dist.get_node_local_rank()) if on_gpu else device
 
 
 def leave() -> None:
