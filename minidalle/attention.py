@@ -95,8 +95,23 @@ class Attention(nn.Module):
     ) -> Tensor:
         """`mask`: bool, queries × keys, True where seen; None sees all. With a `cache`, x holds
         only the newest positions and the keys are all positions so far."""
-        q, k, v = rearrange(self.qkv(x), "b s (n m d) -> n b m s d", n=3, m=self.heads)
+        q, k, v = self._split(x)
         if cache is not None:
             k, v = cache.append(k, v)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # B M S d
         return self.out(rearrange(y, "b m s d -> b s (m d)"))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Questions, keys and values of every head: B S D → 3 B M S d."""
+        return rearrange(self.qkv(x), "b s (n m d) -> n b m s d", n=3, m=self.heads)
+
+    def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Where each position looks, to be looked at: B S D → B M S S, rows that sum to one.
+
+        `forward` mixes by the same weights, but inside a fused kernel that never shows them.
+        """
+        q, k, _ = self._split(x)
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(-1)

@@ -64,7 +64,7 @@ class Tower(nn.Module):
     def __init__(self, length: int, layers: int, config: CLIPConfig) -> None:
         super().__init__()
         c = config
-        self.summary = nn.Parameter(torch.zeros(c.width))
+        self.summary = nn.Parameter(0.02 * torch.randn(c.width))
         self.position = nn.Parameter(0.02 * torch.randn(length, c.width))
         self.transformer = Transformer(c.width, layers, c.heads)
         self.project = nn.Linear(c.width, c.embedding, bias=False)

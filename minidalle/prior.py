@@ -97,6 +97,11 @@ class Prior(nn.Module):
         grid = self.config.grid
         return self.code_token(codes) + self.row(at // grid) + self.column(at % grid)
 
+    def embed(self, text: Tensor, codes: Tensor) -> Tensor:
+        """The stream that predicts B T tokens and B N codes: B (T + N) D. It starts with BOS and
+        lacks the last code, which predicts nothing."""
+        return torch.cat([self.embed_text(text), self.embed_codes(codes[:, :-1])], dim=1)
+
     def forward(self, text: Tensor, codes: Tensor) -> PriorLosses:
         """The losses on captions, B T, and their pictures' codes, B N."""
         text_logits, code_logits = self.logits(text, codes)
@@ -110,7 +115,7 @@ class Prior(nn.Module):
 
     def logits(self, text: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """What each position expects next: text B T vocab, codes B N K."""
-        x = torch.cat([self.embed_text(text), self.embed_codes(codes[:, :-1])], dim=1)
+        x = self.embed(text, codes)
         y = self.transformer(x, self.masks(0, x.shape[1]))  # B (T + N) D
         t = self.config.text_length
         return self.text_head(y[:, :t]), self.code_head(y[:, t:])

@@ -58,3 +58,14 @@ class Transformer(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, masks[i] if masks else None, caches[i] if caches else None)
         return self.norm(x)
+
+    def attention_weights(
+        self, x: Tensor, masks: Sequence[Tensor | None] | None = None
+    ) -> list[Tensor]:
+        """Where each layer looks while it reads x, B S D: a B M S S a layer."""
+        weights = []
+        for i, block in enumerate(self.blocks):
+            mask = masks[i] if masks else None
+            weights.append(block.attention.weights(block.norm_1(x), mask))
+            x = block(x, mask)
+        return weights

@@ -94,3 +94,28 @@ def test_what_writes_into_the_residual_stream_starts_smaller():
         for writes in (block.attention.out, block.mlp[2]):
             assert writes.weight.std().item() == pytest.approx(0.02 / 4, rel=0.05)
     assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+def test_attention_weights_are_those_of_pytorch():
+    """Catches heads that are mixed up, a missing √d, a mask after the softmax, and a layer that is
+    shown the stream of another."""
+    model, x = transformer(), torch.randn(2, STREAM, WIDTH, dtype=torch.float64)
+    for block, mask, told in zip(
+        model.blocks, masks(), model.attention_weights(x, masks()), strict=True
+    ):
+        layer = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).double()
+        layer.in_proj_weight, layer.in_proj_bias = (
+            block.attention.qkv.weight,
+            block.attention.qkv.bias,
+        )
+        y = block.norm_1(x)
+        _, expected = layer(y, y, y, attn_mask=~mask, average_attn_weights=False)
+        assert torch.allclose(told, expected, atol=1e-12)
+        assert (told[..., ~mask] == 0).all()
+        x = block(x, mask)
+
+
+def test_attention_weights_without_masks_see_all():
+    told = transformer().attention_weights(torch.randn(1, 5, WIDTH, dtype=torch.float64))
+    assert len(told) == LAYERS and all((w > 0).all() for w in told)
+    assert all(torch.allclose(w.sum(-1), torch.ones((), dtype=w.dtype)) for w in told)
