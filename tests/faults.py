@@ -1,0 +1,122 @@
+"""Every fault that must be survived, a line each: `python -m tests.faults`
+
+A line names the fault, the tests that provoke it, whether all of them passed, and the message that
+a user sees. The command fails where a test failed, was skipped, or is missing. `pytest` runs the
+same tests among all others.
+"""
+
+import sys
+from collections import defaultdict
+from typing import NamedTuple
+
+import pytest
+
+from minidalle.errors import MinidalleError
+
+
+class Row(NamedTuple):
+    """A fault, and the tests that provoke it: file in tests/, and names in it."""
+
+    fault: str
+    file: str
+    tests: str
+
+
+ROWS = [
+    Row("kill -9 while saving", "checkpoint",
+        "test_kill_at_random_moments_over_one_checkpoint test_kill_at_random_moments_in_a_run"
+        " test_kill_at_every_touch_of_the_disk test_killed_between_the_two_renames"
+        " test_leftovers_are_swept"),
+    Row("disk full", "checkpoint",
+        "test_disk_full test_disk_full_in_a_run test_no_space_wherever_it_strikes"),
+    Row("truncated", "checkpoint", "test_truncated"),
+    Row("one byte flipped", "checkpoint",
+        "test_one_byte_flipped test_one_byte_flipped_anywhere_in_the_manifest"),
+    Row("a pickle in disguise", "checkpoint",
+        "test_a_pickle_in_disguise test_no_pickle_in_the_package"),
+    Row("config and weights disagree", "checkpoint",
+        "test_config_and_weights_disagree test_keys_that_disagree"),
+    Row("read-only directory", "checkpoint",
+        "test_a_place_that_not_even_root_can_write test_read_only_directory_fails_before_step_0"),
+    Row("two writers, one run directory", "checkpoint",
+        "test_two_writers test_two_writers_in_one_notebook"),
+    Row("a bundle from an older format", "checkpoint",
+        "test_format_1_loads_for_ever test_another_format_says_what_to_do"),
+    Row("SIGINT, SIGTERM", "cli", "test_a_signal_ends_the_step_saves_and_resumes"),
+    Row("NaN or infinite loss", "training",
+        "test_a_loss_that_is_not_finite_stops_the_run_unharmed"
+        " test_an_absurd_learning_rate_is_told"),
+    Row("stopped and resumed", "training", "test_a_resumed_run_is_bit_identical"),
+    Row("a stage stopped and resumed", "stages",
+        "test_a_stage_that_was_stopped_goes_on_bit_for_bit"
+        " test_a_crash_costs_no_more_than_the_steps_since_the_last_save"),
+    Row("another number of processes", "parallel",
+        "test_two_train_what_one_trains"
+        " test_going_on_with_another_number_says_that_it_is_not_bit_exact"),
+    Row("a process dies", "parallel", "test_a_signal_saves_and_a_death_ends_all"),
+    Row("out of memory", "training", "test_out_of_memory_suggests_a_batch_size"),
+    Row("device missing", "training", "test_a_missing_device_lists_those_there_are"),
+    Row("nothing to learn from", "datasets",
+        "test_nothing_to_learn_from test_every_picture_is_bad"),
+    Row("batch larger than the data", "stages", "test_clip_says_when_there_are_too_few_captions"),
+    Row("not a picture, or truncated", "datasets",
+        "test_truncated_pictures_and_no_pictures_are_skipped_and_listed"
+        " test_pictures_that_are_missing_pipes_or_of_another_kind"),
+    Row("decompression bomb", "datasets", "test_a_bomb_is_refused_before_it_is_decoded"),
+    Row("CMYK, alpha, EXIF, grey, 16 bit", "datasets",
+        "test_alpha_is_laid_over_white test_transparency_by_palette_and_by_colour_key"
+        " test_cmyk_and_greyscale test_exif_rotation_is_applied test_a_16_bit_ramp_stays_a_ramp"),
+    Row("caption missing, empty or not UTF-8", "datasets",
+        "test_captions_missing_empty_or_orphaned"
+        " test_a_caption_in_another_encoding_is_never_mojibake"),
+    Row("a name that leads out of the folder", "datasets",
+        "test_a_name_that_leads_out_is_refused"
+        " test_links_that_lead_out_are_refused_and_links_within_are_followed"),
+    Row("an empty caption", "pipeline", "test_an_empty_caption_is_asked_for"),
+    Row("a caption too long", "pipeline", "test_a_long_caption_is_cut_with_one_note"),
+    Row("words never seen", "pipeline", "test_words_never_seen_are_named"),
+    Row("any script, emoji, zero width", "pipeline", "test_any_text_draws_something"),
+]  # fmt: skip
+
+
+class Recorder:
+    """Notes the outcome of every test, and what MinidalleError said while it ran."""
+
+    def __init__(self) -> None:
+        self.outcomes, self.messages, self.now = defaultdict(list), {}, ""
+        said, recorder = MinidalleError.__init__, self
+
+        def init(error, *arguments) -> None:
+            recorder.messages.setdefault(recorder.now, str(arguments[0]) if arguments else "")
+            said(error, *arguments)
+
+        MinidalleError.__init__ = init
+
+    def pytest_runtest_setup(self, item) -> None:
+        self.now = item.nodeid.split("::")[1].split("[")[0]
+
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.when == "call" or not report.passed:
+            name = report.nodeid.split("::")[1].split("[")[0]
+            self.outcomes[name].append(report.outcome)
+
+
+def main() -> int:
+    recorder = Recorder()
+    nodes = [f"tests/test_{row.file}.py::{test}" for row in ROWS for test in row.tests.split()]
+    pytest.main(["-n", "0", "-q", "--no-header", "--tb=short", *nodes], plugins=[recorder])
+    failed = 0
+    for row in ROWS:
+        tests = row.tests.split()
+        outcomes = [o for test in tests for o in recorder.outcomes[test] or ["missing"]]
+        bad = [o for o in outcomes if o != "passed"]
+        failed += bool(bad)
+        told = next((recorder.messages[t] for t in tests if recorder.messages.get(t)), "")
+        verdict = f"NOT SURVIVED: {', '.join(bad)}" if bad else "survived"
+        print(f"{row.fault:36} provoked {len(outcomes):3} ways   {verdict}   {told}")
+    print(f"{len(ROWS) - failed} of {len(ROWS)} faults survived")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
