@@ -1,0 +1,81 @@
+"""Instant checks of the exercises.
+
+    check.causal_mask(causal_mask)        ✓, ○ not started, or ✗ with the smallest failing input
+    check.hint("causal_mask")             a nudge; asked again, a clearer one; and nearly all
+
+Nothing here prints an answer, needs a network, or takes longer than two seconds.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Callable
+
+from minidalle.errors import MinidalleError
+from minidalle.lab.checks import (
+    attention,
+    autoencoder,
+    contrast,
+    dvae,
+    measure,
+    prior,
+    quantize,
+    rerank,
+    sampling,
+    tokens,
+    training,
+    world,
+)
+from minidalle.lab.checks.ladder import Mistake, Property, Task, Verdict, climb
+
+CHAPTERS = (
+    world,
+    autoencoder,
+    quantize,
+    dvae,
+    tokens,
+    attention,
+    prior,
+    training,
+    sampling,
+    contrast,
+    rerank,
+    measure,
+)
+TASKS: dict[str, Task] = {task.name: task for module in CHAPTERS for task in module.TASKS}
+
+
+class Check:
+    """`check.NAME(function)` for every task."""
+
+    def __init__(self) -> None:
+        self._asked: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Callable[[Callable], Verdict]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        task = _task(name)
+        return lambda answer: climb(task, answer)
+
+    def hint(self, name: str) -> str:
+        """The next hint of a task: three of them, from a nudge to nearly all."""
+        task = _task(name)
+        asked = self._asked[name]
+        self._asked[name] = min(asked + 1, len(task.hints) - 1)
+        return f"hint {asked + 1} of {len(task.hints)}: {task.hints[asked]}"
+
+    def __dir__(self) -> list[str]:
+        return [*TASKS, "hint"]
+
+
+def _task(name: str) -> Task:
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        raise MinidalleError(
+            f"no task {name!r}" + (f": do you mean {near[0]!r}?" if near else f" of {len(TASKS)}")
+        )
+    return TASKS[name]
+
+
+check = Check()
+
+__all__ = ["TASKS", "Mistake", "Property", "Task", "Verdict", "check"]

@@ -1,0 +1,172 @@
+"""Chapter 01, pictures and captions: the checks of its exercises."""
+
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+from minidalle.captions import parse
+from minidalle.facts import Thing
+from minidalle.lab.checks.ladder import Mistake, Property, Task
+
+# --- thing_holds: is what a caption states of a thing true of it? ---------------------------------
+
+
+def thing_holds(stated: Thing, seen: Thing) -> bool:
+    return all(
+        asked in (None, there)
+        for asked, there in (
+            (stated.kind, seen.kind), (stated.colour, seen.colour), (stated.size, seen.size),
+        )
+    )  # fmt: skip
+
+
+_SEEN = Thing("car", "red", "small")
+
+THING_HOLDS = Task(
+    name="thing_holds", chapter=1, difficulty=1, minutes=10, answer=thing_holds,
+    cases=lambda: [
+        (Thing("car", None, None), _SEEN), (Thing("car", "red", None), _SEEN), (_SEEN, _SEEN),
+        (Thing("dog", None, None), _SEEN), (Thing("car", "blue", None), _SEEN),
+        (Thing("car", None, "big"), _SEEN), (Thing("car", "red", "big"), _SEEN),
+        (Thing("dog", "red", "small"), _SEEN),
+    ],
+    mistakes=(
+        Mistake("None means \"not stated\", and what is not stated cannot be wrong; you ask for"
+                " equality of everything.", lambda a, b: a == b),
+        Mistake("The kind alone is compared; a blue car is no red one.",
+                lambda a, b: a.kind == b.kind),
+        Mistake("The size is forgotten.",
+                lambda a, b: a.kind == b.kind and a.colour in (None, b.colour)),
+        Mistake("One fact that holds is not enough: all that are stated must hold.",
+                lambda a, b: a.kind == b.kind or a.colour == b.colour or a.size == b.size),
+        Mistake("A fact that is left open is counted as wrong.",
+                lambda a, b: a.kind == b.kind and a.colour == b.colour and a.size in (
+                    None, b.size)),
+    ),
+    hints=(
+        "A caption states some facts and leaves others open. Which of them can be wrong?",
+        "For each of kind, colour and size: it holds if it is None, or equal.",
+        "all(…) of three tests such as `stated.colour in (None, seen.colour)`.",
+    ),
+)  # fmt: skip
+
+
+# --- dice -----------------------------------------------------------------------------------------
+
+
+def dice(d: Tensor, p: Tensor) -> float:
+    return (2 * (d @ p) / (d @ d + p @ p)).item()
+
+
+DICE = Task(
+    name="dice", chapter=1, difficulty=1, minutes=10, answer=dice,
+    cases=lambda: [
+        (torch.tensor([1.0]), torch.tensor([1.0])), (torch.tensor([2.0]), torch.tensor([1.0])),
+        (torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0])), (torch.rand(6), torch.rand(6)),
+    ],
+    properties=(Property("of non-negative vectors it lies between 0 and 1",
+                         lambda v, *_: -1e-6 <= v <= 1 + 1e-6),),
+    mistakes=(
+        Mistake("That is the cosine: it forgives a drawing that is only faintly there.",
+                lambda d, p: (d @ p / (d.norm() * p.norm())).item()),
+        Mistake("The 2 is missing: of a thing with itself it must be 1.",
+                lambda d, p: (d @ p / (d @ d + p @ p)).item()),
+        Mistake("Lengths are added, and their squares are wanted: ⟨d, d⟩, not |d|.",
+                lambda d, p: (2 * (d @ p) / (d.norm() + p.norm())).item()),
+        Mistake("That is the overlap with one of the two alone; Dice treats both alike.",
+                lambda d, p: (d @ p / (d @ d)).item()),
+        Mistake("Jaccard's index: the part that both share is taken off below. A good measure, and"
+                " another one.", lambda d, p: (d @ p / (d @ d + p @ p - d @ p)).item()),
+    ),
+    hints=(
+        "Section 6 has the formula; a dot product is `d @ p`.",
+        "Above: twice the dot product of the two. Below: each with itself, added.",
+        "It ends with .item(), so that a number comes back and not a tensor.",
+    ),
+)  # fmt: skip
+
+
+# --- same_facts -----------------------------------------------------------------------------------
+
+
+def same_facts(a: str, b: str) -> bool:
+    return parse(a) == parse(b)
+
+
+def _kinds(caption: str) -> Counter:
+    return Counter(t.kind for t in parse(caption).things)
+
+
+SAME_FACTS = Task(
+    name="same_facts", chapter=1, difficulty=2, minutes=15, answer=same_facts,
+    cases=lambda: [
+        ("a red car", "a red car"), ("a red car", "one red automobile"),
+        ("a red car", "a blue car"), ("a red car on the grass", "一只红色的汽车停在草地上"),
+        ("a red car on the grass", "a red car in the snow"), ("a car", "a red car"),
+        ("two dogs", "a dog"), ("a dog left of a cat", "a cat right of a dog"),
+        ("a dog left of a cat", "a cat left of a dog"), ("a dog above a cat", "a dog and a cat"),
+        ("in the snow, a dog", "a dog standing in the snow"),
+    ],
+    mistakes=(
+        Mistake("Different words may state the same facts: parse both captions first.",
+                lambda a, b: a == b),
+        Mistake("Only the kinds are compared; colours, sizes, places and relations are facts too.",
+                lambda a, b: _kinds(a) == _kinds(b)),
+        Mistake("The place is left out.", lambda a, b: (parse(a).things, parse(a).relation) == (
+            parse(b).things, parse(b).relation)),
+        Mistake("The relation is left out: who stands left of whom is a fact.",
+                lambda a, b: (parse(a).place, sorted(map(str, parse(a).things))) == (
+                    parse(b).place, sorted(map(str, parse(b).things)))),
+        Mistake("Things are put into a set, in which two dogs are one.",
+                lambda a, b: (parse(a).place, parse(a).relation, set(parse(a).things)) == (
+                    parse(b).place, parse(b).relation, set(parse(b).things))),
+    ),
+    hints=(
+        "There is a function that turns a caption of either language into facts.",
+        "Facts are a frozen dataclass: two of them are equal when all of their parts are.",
+        "One line: parse of the one, compared with parse of the other.",
+    ),
+)  # fmt: skip
+
+
+# --- shows_held_out -------------------------------------------------------------------------------
+
+
+def shows_held_out(things: tuple, held_out: frozenset) -> bool:
+    return any((t.kind, t.colour) in held_out for t in things)
+
+
+_HELD = frozenset({("car", "green"), ("dog", "blue")})
+
+SHOWS_HELD_OUT = Task(
+    name="shows_held_out", chapter=1, difficulty=1, minutes=5, answer=shows_held_out,
+    cases=lambda: [
+        ((), _HELD), ((Thing("car", "green", "small"),), _HELD),
+        ((Thing("car", "red", "small"),), _HELD), ((Thing("cat", "green", "small"),), _HELD),
+        ((Thing("car", "blue", "small"),), _HELD),
+        ((Thing("cat", "red", "small"), Thing("dog", "blue", "small")), _HELD),
+        ((Thing("car", "green", "big"), Thing("cat", "red", "small")), _HELD),
+        ((Thing("car", "blue", "small"), Thing("dog", "green", "small")), _HELD),
+    ],
+    mistakes=(
+        Mistake("One held-out pair anywhere in the picture spoils it for training: any, not all.",
+                lambda things, held: all((t.kind, t.colour) in held for t in things)),
+        Mistake("Only the first thing is looked at.",
+                lambda things, held: bool(things) and (things[0].kind, things[0].colour) in held),
+        Mistake("No kind is held out, and no colour: only certain *pairs* of the two.",
+                lambda things, held: any(t.kind in {k for k, _ in held} for t in things)),
+        Mistake("The colour of one thing and the kind of another are no pair.",
+                lambda things, held: any(k in {t.kind for t in things} and c in {
+                    t.colour for t in things} for k, c in held)),
+        Mistake("The pair is written (kind, colour), in this order.",
+                lambda things, held: any((t.colour, t.kind) in held for t in things)),
+    ),
+    hints=(
+        "A picture belongs to `compositions` as soon as one thing in it does.",
+        "Make the pair of each thing, and look it up.",
+        "any(… in held_out for thing in things).",
+    ),
+)  # fmt: skip
+
+TASKS = (THING_HOLDS, DICE, SAME_FACTS, SHOWS_HELD_OUT)
