@@ -1,4 +1,4 @@
-"""The command line: `minidalle generate`, `minidalle train`, `minidalle evaluate`.
+"""The command line: `minidalle generate`, `train`, `evaluate` and `check progress`.
 
 Whatever a user can get wrong ends in one line and exit status 2; Ctrl-C and SIGTERM end a training
 at the next step, saved, with 130 and 143.
@@ -129,6 +129,17 @@ def evaluate(args: argparse.Namespace) -> None:
     print(text)
 
 
+def check(args: argparse.Namespace) -> None:
+    """Which exercises are passed, notebook by notebook."""
+    try:
+        from minidalle.lab.progress import reports, table
+    except ImportError as error:
+        raise MinidalleError(f"{error}: pip install -e '.[notebooks]' first") from error
+
+    found = reports(args.paths, args.seconds, partial(tqdm, desc="running", unit="notebook"))
+    print(json.dumps(found, indent=2, ensure_ascii=False) if args.json else table(found))
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(prog="minidalle", description="Text becomes pictures.")
@@ -167,6 +178,14 @@ def parser() -> argparse.ArgumentParser:
     e.add_argument("--candidates", type=int, nargs="+", default=[1, 32], help="best of (1 32)")
     e.add_argument("--seed", type=int, default=0)
     e.add_argument("--json", type=Path, metavar="FILE", help="write the report here as well")
+
+    c = commands.add_parser("check", help="which exercises a student's notebooks pass")
+    c.set_defaults(run=check)
+    c.add_argument("what", choices=("progress",))
+    c.add_argument("paths", nargs="*", type=Path, default=[Path("notebooks/exercises")],
+                   help="notebooks, or folders of them (notebooks/exercises)")  # fmt: skip
+    c.add_argument("--seconds", type=int, default=30, help="time limit of a cell (30)")
+    c.add_argument("--json", action="store_true", help="print the result as JSON")
 
     for command in (g, t, e):
         command.add_argument("--device", help="cpu, cuda, cuda:1, mps (a GPU where there is one)")

@@ -52,7 +52,7 @@ FULL = Preset(
     prior=PriorConfig(width=192, layers=6, heads=6),
     prior_fit=FitConfig(steps=16000, batch_size=8, lr=2.5e-3, warmup=200, **_PRIOR_FIT),
     clip=CLIPConfig(width=128, heads=4),
-    clip_fit=FitConfig(steps=5500, batch_size=48, lr=1e-3, warmup=100, **_CLIP_FIT),
+    clip_fit=FitConfig(steps=4500, batch_size=48, lr=1e-3, warmup=100, **_CLIP_FIT),
     sampling=SamplingConfig(temperature=0.7),
 )
 CLASS = replace(

@@ -7,6 +7,9 @@ widgets    sliders that redraw a figure
 source     show the finished code
 playground type a caption, move sliders, see the strip
 notebooks  runs notebooks and writes their outputs: the only writer
+checks     instant checks of the exercises
+exercises  makes the students' notebooks from the solutions
+progress   which exercises a notebook passes
 """
 
 from minidalle.lab.figures import Grid, Picture, bars, curves, matrix, pictures, scatter
