@@ -2,7 +2,8 @@
 
 notebooks/solutions/ is the source of truth, with nbgrader's marks; notebooks/exercises/ is made
 from it and never edited. What stands between the marks of a solution becomes a stub, hidden tests
-and outputs go, nothing else changes: it is what nbgrader's own `generate_assignment` does.
+and outputs go, nothing else changes: it is what nbgrader's own `generate_assignment` does. The
+number of tasks and their minutes go into the table of notebooks/README.md.
 """
 
 import re
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import nbformat
+
+from minidalle.lab.checks import TASKS
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$", re.M | re.S)
@@ -28,15 +31,27 @@ def student_copy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def guide(text: str) -> str:
+    """The teacher's guide with today's tasks in the last column of its table of chapters."""
+    for chapter in range(1, 13):
+        tasks = [task for task in TASKS.values() if task.chapter == chapter]
+        minutes = sum(task.minutes for task in tasks)
+        cell = f"<!-- {chapter:02d} --> {len(tasks)}, {minutes} minutes |"
+        text = re.sub(rf"<!-- {chapter:02d} -->[^|]*\|", cell, text)
+    return text
+
+
 def generate(folder: Path = FOLDER) -> dict[Path, str]:
-    """Every student's notebook: its path, and the text that belongs there."""
-    return {
+    """All that is made from the solutions: paths, and the text that belongs there."""
+    made = {
         folder / "exercises" / path.name: nbformat.writes(
             student_copy(nbformat.read(path, as_version=4))
         )
         + "\n"
         for path in sorted((folder / "solutions").glob("*.ipynb"))
     }
+    readme = folder / "README.md"
+    return {**made, readme: guide(readme.read_text(encoding="utf-8"))}
 
 
 def main() -> int:

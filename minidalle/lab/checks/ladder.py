@@ -229,6 +229,8 @@ def equal(a, b, tolerance: float) -> bool:
 def show(value, most: int = 60) -> str:
     """A short text of a value; of a large tensor its shape and its first numbers."""
     if isinstance(value, Tensor):
+        if value.dtype == torch.bool and value.ndim == 2 and value.numel() <= 100:  # a mask
+            return " ".join("".join("01"[seen] for seen in row) for row in value.tolist())
         if value.numel() > 24:
             first = ", ".join(f"{v:.4g}" for v in value.flatten()[:6].tolist())
             return f"{kind(value)}: {first}, …"
