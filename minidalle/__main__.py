@@ -56,7 +56,7 @@ def train(args: argparse.Namespace) -> None:
 
     device = parallel.join(pick_device(args.device))
     leads = parallel.rank() == 0  # the others train as well, in silence
-    chosen = preset(args.preset)
+    chosen = preset(args.preset).in_parts(args.accumulate)
     out = args.out or Path("runs") / chosen.name
     if args.data:
         bar = partial(tqdm, desc="reading pictures", unit="picture", disable=not leads)
@@ -167,6 +167,8 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--data", type=Path, help="your own pictures and captions (the storybook)")
     t.add_argument("--strict", action="store_true", help="fail on the first bad picture in --data")
     t.add_argument("--out", type=Path, help="where checkpoints go (runs/PRESET)")
+    t.add_argument("--accumulate", type=int, default=1, metavar="N",
+                   help="draw each batch in N parts, to save memory; not CLIP's (1)")  # fmt: skip
     t.add_argument("--resume", action="store_true", help="go on where an earlier run stopped")
 
     e = commands.add_parser("evaluate", help="measure caption fidelity with the exact judge")

@@ -8,11 +8,15 @@ all gradients, so that they stay equal without ever sending a weight: data paral
 writes and speaks. Alone, without torchrun, every function here does nothing, so that the training
 loop is written once.
 
+A batch that is too large for the memory can be drawn in parts, one after the other, whose gradients
+are added up (`accumulate`): parts are ranks in time.
+
 Data is a function of the step, so the same pictures come in the same order for any number of ranks;
 sums are taken in another order, so a run is bit-exact only with the number that it began with.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -22,6 +26,7 @@ from torch import Tensor
 from minidalle.errors import MinidalleError
 
 PATIENCE = timedelta(minutes=10)  # a rank that is not heard of for so long is taken for dead
+_part = (0, 1)  # which part of this rank's share is being drawn, of how many
 
 
 def join(device: torch.device | None = None) -> torch.device | None:
@@ -50,14 +55,28 @@ def ranks() -> int:
 
 
 def share(batch_size: int) -> range:
-    """The rows of a batch that this rank draws. Raises MinidalleError where it does not divide."""
-    if batch_size % ranks():
+    """The rows of a batch that this rank draws now. Raises MinidalleError if it does not divide."""
+    part, parts = _part
+    if batch_size % (ranks() * parts):
+        among = f"{ranks()} processes" + (f" in {parts} parts" if parts > 1 else "")
         raise MinidalleError(
-            f"a batch of {batch_size} does not divide among {ranks()} processes: start another"
-            " number of them, or change the batch size"
+            f"a batch of {batch_size} does not divide among {among}: choose another number of"
+            " them, or another batch size"
         )
-    rows = batch_size // ranks()
-    return range(rank() * rows, (rank() + 1) * rows)
+    rows = batch_size // (ranks() * parts)
+    first = (rank() * parts + part) * rows
+    return range(first, first + rows)
+
+
+@contextmanager
+def part(number: int, of: int) -> Iterator[None]:
+    """Within it, `share` gives one part of this rank's rows."""
+    global _part
+    before, _part = _part, (number, of)
+    try:
+        yield
+    finally:
+        _part = before
 
 
 def average(tensors: Iterable[Tensor]) -> None:

@@ -36,6 +36,11 @@ class Preset:
         """Updates that a notebook makes where it would make `steps` at class."""
         return max(6, round(self.lesson * steps))
 
+    def in_parts(self, accumulate: int) -> "Preset":
+        """The same, each batch drawn in parts; not CLIP's, whose loss needs it whole."""
+        fits = {name: getattr(self, name) for name in ("dvae_fit", "prior_fit")}
+        return replace(self, **{k: replace(v, accumulate=accumulate) for k, v in fits.items()})
+
 
 _PRIOR_FIT = {"betas": (0.9, 0.96), "weight_decay": 4.5e-2, "ema": 0.999}
 _CLIP_FIT = {"betas": (0.9, 0.98), "weight_decay": 0.1, "ema": 0.999}

@@ -224,6 +224,12 @@ class Stages:
         dvae, tokenizer = self.model("dvae"), self.tokenizer()
         length = self.preset.clip.text_length
 
+        if config.accumulate > 1:
+            raise MinidalleError(
+                "CLIP compares every picture of a batch with every caption of it: it cannot be"
+                " drawn in parts; train it without accumulate, with a smaller batch if need be"
+            )
+
         def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
             images, captions = self._clip_pairs(step, config.batch_size)
             mine = parallel.share(config.batch_size)

@@ -33,6 +33,7 @@ class FitConfig:
 
     steps: int  # updates
     batch_size: int = 64  # pictures an update
+    accumulate: int = 1  # parts in which a batch is drawn, one after the other, to save memory
     lr: float = 1e-3  # peak learning rate
     warmup: int = 100  # updates from 0 to the peak
     final_lr: float = 0.02  # share of the peak left at the end of the cosine
@@ -43,8 +44,8 @@ class FitConfig:
     seed: int = 0  # of the weights, the data and every chance in between
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise MinidalleError("steps and batch_size must be at least 1")
+        if min(self.steps, self.batch_size, self.accumulate) < 1:
+            raise MinidalleError("steps, batch_size and accumulate must be at least 1")
 
 
 class Record(NamedTuple):
@@ -97,7 +98,8 @@ class TrainState:
         Raises MinidalleError where it belongs to another model, or to a training with other
         settings: going on from there would be neither the one run nor the other.
         """
-        then, now = documents["config"]["fit"], json.loads(json.dumps(asdict(self.config)))
+        now = json.loads(json.dumps(asdict(self.config)))
+        then = {"accumulate": 1, **documents["config"]["fit"]}  # which older checkpoints lack
         changed = [f"{k} was {then.get(k)} and is {now[k]}" for k in now if then.get(k) != now[k]]
         if changed:
             raise MinidalleError(
@@ -167,21 +169,19 @@ def fit(
         lr = lr_at(state.step, config)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
+        state.optimizer.zero_grad(set_to_none=True)
         try:
-            with autocast(device):
-                parts = losses(model, state.step, state.step / config.steps)
-            state.optimizer.zero_grad(set_to_none=True)
-            parts[0].backward()
+            told = [_backward(state, losses, device, number) for number in range(config.accumulate)]
         except torch.OutOfMemoryError as error:
             raise MinidalleError(
-                f"out of memory on {device} at batch size {config.batch_size}:"
-                f" try a batch size of {max(1, config.batch_size // 2)}"
+                f"out of memory on {device} at batch size {config.batch_size}: draw it in parts"
+                f" (accumulate {2 * config.accumulate}, or --accumulate {2 * config.accumulate}),"
+                f" or try a batch size of {max(1, config.batch_size // 2)}"
             ) from error
-        values = torch.stack([part.detach().float() for part in parts])
+        names, values = told[0]._fields, torch.stack([torch.stack(parts) for parts in told]).mean(0)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         parallel.average([*gradients, values, *_statistics(model)])
         gradient = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        names = parts._fields
         numbers = dict(zip(names, values.tolist(), strict=True))
         # The parts are asked before their sum: the message should name what went wrong first.
         checks = [*names[1:], names[0]]
@@ -198,6 +198,15 @@ def fit(
         _follow(state)
         speed = config.batch_size / (time.perf_counter() - began)
         yield Record(state.step, config.steps, numbers, lr, gradient.item(), speed)
+
+
+def _backward(state: TrainState, losses, device: torch.device, number: int) -> NamedTuple:
+    """Add the gradient of one part of the batch; its losses, as numbers."""
+    config = state.config
+    with parallel.part(number, config.accumulate), autocast(device):
+        parts = losses(state.model, state.step, state.step / config.steps)
+    (parts[0] / config.accumulate).backward()
+    return type(parts)(*(part.detach().float() for part in parts))
 
 
 def _statistics(model: nn.Module) -> list[Tensor]:

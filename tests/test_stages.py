@@ -228,6 +228,21 @@ def test_clip_sees_half_of_the_pictures_as_the_dvae_paints_them(trained):
     assert torch.equal(text, stages.tokenizer().batch(captions, SMOKE.clip.text_length))
 
 
+def test_clip_is_never_drawn_in_parts(trained):
+    """Half of a batch has other wrong captions than the whole: another loss, in silence."""
+    with pytest.raises(MinidalleError, match="cannot be drawn in parts"):
+        trained[0]._clip_losses(replace(SMOKE.clip_fit, accumulate=2))
+
+
+def test_a_preset_in_parts(tmp_path):
+    fits = SMOKE.in_parts(2)
+    assert (fits.dvae_fit.accumulate, fits.prior_fit.accumulate, fits.clip_fit.accumulate) == (
+        2,
+        2,
+        1,
+    )
+
+
 def test_clip_pairs_belong_together_and_no_caption_comes_twice(tmp_path):
     """Catches a right answer that counts as wrong, and pictures shuffled apart from captions."""
     stages = new(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minidalle import checkpoint
+from minidalle import checkpoint, parallel
 from minidalle.errors import MinidalleError
 from minidalle.training import FitConfig, TrainState, fit, lr_at, pick_device
 
@@ -250,10 +250,36 @@ def test_out_of_memory_suggests_a_batch_size():
     def full(model, step, progress):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    with pytest.raises(MinidalleError, match="batch size 64: try a batch size of 32"):
+    with pytest.raises(
+        MinidalleError, match=r"batch size 64: .*--accumulate 2.*, or try a batch size of 32"
+    ):
         next(fit(state, full))
     assert state.step == 0 and state.config.batch_size == 64
     assert_same(photo(state), before)
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_parts_of_a_batch_change_nothing(accumulate):
+    """Catches gradients of parts that are not averaged, and a part that is drawn twice."""
+
+    def mean_over_rows(model, step, progress):
+        rows = list(parallel.share(CONFIG.batch_size))
+        x = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))[rows]
+        error = (model.net[0](x).sum(1) - x.sum(1)).square().mean()
+        return ToyLosses(error, error, error)
+
+    whole, parts = fresh(), fresh(config=replace(CONFIG, accumulate=accumulate))
+    for a, b in zip(fit(whole, mean_over_rows), fit(parts, mean_over_rows), strict=True):
+        assert a.losses == pytest.approx(b.losses, rel=1e-5)
+        assert a.gradient == pytest.approx(b.gradient, rel=1e-4)
+    for p, q in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+
+
+def test_a_batch_that_has_no_such_parts_is_refused():
+    state = fresh(config=replace(CONFIG, accumulate=3))
+    with pytest.raises(MinidalleError, match="a batch of 4 does not divide among 1 processes in 3"):
+        next(fit(state, lambda *_: parallel.share(CONFIG.batch_size)))
 
 
 def test_a_missing_device_lists_those_there_are(monkeypatch):
