@@ -11,27 +11,23 @@ it goes, and goes on from where it was stopped.
 """
 
 import json
-import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from minidalle import checkpoint, parallel
-from minidalle.captions import LANGUAGES, describe
 from minidalle.clip import CLIP
-from minidalle.dvae import DVAE, tau_at
+from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
+from minidalle.lessons import Losses, clip_losses, dvae_losses, prior_losses
 from minidalle.presets import Preset
 from minidalle.prior import Prior
-from minidalle.sources import Source, caption_of, to_tensor
-from minidalle.storybook import Storybook, render, sibling
+from minidalle.sources import Source, caption_of
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import FitConfig, Record, TrainState, fit, pick_device
 from minidalle.weights import load_weights
@@ -44,7 +40,6 @@ NEEDS = {  # the stages that a stage learns from
     "clip": ("tokenizer", "dvae"),
 }
 SAVE_EVERY = 500  # steps between two checkpoints
-SIBLINGS = 2  # scenes beside each scene in CLIP's batches that differ from it in one fact
 LOG_EVERY = 20  # steps between two lines of OUT/STAGE.jsonl, for the curves
 
 
@@ -114,7 +109,7 @@ class Stages:
             state = TrainState.start(model, fit_config)
             if latest is not None:
                 state.restore(*checkpoint.load(latest), file=latest)
-            losses = getattr(self, f"_{stage}_losses")(fit_config)
+            losses = self.losses(stage, fit_config)
             log = self.out / f"{stage}.jsonl"
             if leads:
                 known = log.read_text().splitlines() if latest is not None and log.exists() else []
@@ -181,94 +176,19 @@ class Stages:
             deque(progress(self.train(stage, resume=True)), maxlen=0)
         return self.model(stage)
 
-    # --- What each stage learns from --------------------------------------------------------------
-
-    # A step's batch is pictures step · n … step · n + n − 1; a process draws its share of them.
-
-    def _indices(self, step: int, n: int) -> list[int]:
-        return [step * n + row for row in parallel.share(n)]
-
-    def _dvae_losses(self, config: FitConfig):
-        def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-            pages = [self.source.page(i) for i in self._indices(step, config.batch_size)]
-            images = to_tensor(pages, self.device)
-            images = images.contiguous(memory_format=torch.channels_last)
-            return model(images, tau_at(progress), progress)
-
-        return losses
-
-    def _prior_losses(self, config: FitConfig):
-        dvae, tokenizer = self.model("dvae"), self.tokenizer()
-        length = self.preset.prior.text_length
-
-        def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-            indices = self._indices(step, config.batch_size)
-            images = to_tensor([self.source.image("train", i) for i in indices], self.device)
-            with torch.no_grad():
-                codes = dvae.encode(images).flatten(1)  # B N
-            rngs = [random.Random(f"prior {config.seed} {i}") for i in indices]
-            captions = [
-                "" if rng.random() < self.preset.caption_dropout
-                else caption_of(self.source, "train", i)
-                for i, rng in zip(indices, rngs, strict=True)
-            ]  # fmt: skip
-            rows = [
-                tokenizer.batch([caption], length, self.preset.bpe_dropout, rng)
-                for caption, rng in zip(captions, rngs, strict=True)
-            ]
-            return model(torch.cat(rows).to(self.device), codes)
-
-        return losses
-
-    def _clip_losses(self, config: FitConfig):
-        dvae, tokenizer = self.model("dvae"), self.tokenizer()
-        length = self.preset.clip.text_length
-
-        if config.accumulate > 1:
-            raise MinidalleError(
-                "CLIP compares every picture of a batch with every caption of it: it cannot be"
-                " drawn in parts; train it without accumulate, with a smaller batch if need be"
-            )
-
-        def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-            images, captions = self._clip_pairs(step, config.batch_size)
-            mine = parallel.share(config.batch_size)
-            x = to_tensor([images[i] for i in mine], self.device)
-            # Candidates come from the dVAE: half of the pictures are seen as it paints them.
-            half = len(x) // 2
-            with torch.no_grad():
-                x[:half] = dvae.decode(dvae.encode(x[:half]))
-            return model(x, tokenizer.batch([captions[i] for i in mine], length).to(self.device))
-
-        return losses
-
-    def _clip_pairs(self, step: int, n: int) -> tuple[list[np.ndarray], list[str]]:
-        """n pictures with n different captions. In the storybook each scene is followed by two that
-        differ from it in one fact only: what tells them apart is what CLIP must learn."""
-        images, captions, taken, i = [], [], set(), step * 2 * n
-        while len(captions) < n:
-            pairs = []
-            if isinstance(self.source, Storybook):
-                scene = self.source.scene("train", i)
-                for s in (scene, *(sibling(scene, f"{i} {k}") for k in range(SIBLINGS))):
-                    caption = describe(s, LANGUAGES[i % 2], f"clip {i}")
-                    pairs.append((render(s, self.source.size), caption))
-            else:
-                image, caption = self.source.image("train", i), self.source.caption("train", i)
-                pairs.append((image, caption))
-            i += 1
-            for image, caption in pairs:
-                if len(captions) < n and caption not in taken:
-                    taken.add(caption)
-                    images.append(image)
-                    captions.append(caption)
-            if i - step * 2 * n > 20 * n:
-                raise MinidalleError(
-                    f"CLIP needs {n} different captions a batch and there are only {len(captions)}:"
-                    " add captions, or choose a smaller batch size"
-                )
-        order = np.random.default_rng(step).permutation(n)
-        return [images[j] for j in order], [captions[j] for j in order]
+    def losses(self, stage: str, config: FitConfig) -> Losses:
+        """What a stage learns from, as `training.fit` wants it (`lessons.py`)."""
+        if stage == "dvae":
+            return dvae_losses(self.source, config, self.device)
+        dvae, tokenizer, p = self.model("dvae"), self.tokenizer(), self.preset
+        if stage == "prior":
+            return prior_losses(
+                self.source, dvae, tokenizer, config, self.device, length=p.prior.text_length,
+                bpe_dropout=p.bpe_dropout, caption_dropout=p.caption_dropout,
+            )  # fmt: skip
+        return clip_losses(
+            self.source, dvae, tokenizer, config, self.device, length=p.clip.text_length
+        )
 
 
 def config_from(kind: type[nn.Module], document: dict):

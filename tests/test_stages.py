@@ -16,6 +16,7 @@ from minidalle.bundle import assemble
 from minidalle.datasets import ImageFolder
 from minidalle.dvae import tau_at
 from minidalle.errors import MinidalleError
+from minidalle.lessons import clip_pairs
 from minidalle.pipeline import MiniDALLE
 from minidalle.presets import preset
 from minidalle.sources import FolderSource, caption_of, to_tensor, to_uint8
@@ -181,7 +182,7 @@ def prior_batch(stages, step=3, **changes):
     """The text and the codes that the prior would be trained on, and those it should be."""
     stages = new(stages.out, chosen=replace(stages.preset, bpe_dropout=0.0, **changes))
     config = stages.preset.prior_fit
-    text, codes = stages._prior_losses(config)(lambda text, codes: (text, codes), step, 0.5)
+    text, codes = stages.losses("prior", config)(lambda text, codes: (text, codes), step, 0.5)
     indices = range(step * config.batch_size, (step + 1) * config.batch_size)
     captions = [caption_of(stages.source, "train", i) for i in indices]
     images = to_tensor([stages.source.image("train", i) for i in indices], CPU)
@@ -212,7 +213,7 @@ def test_the_prior_learns_the_codes_that_the_dvae_will_give_again(trained):
 def test_the_dvae_sees_other_pictures_at_every_step(tmp_path):
     """Catches one batch seen for ever, and schedules that are not told how far training is."""
     stages = new(tmp_path)
-    images, tau, progress = stages._dvae_losses(SMOKE.dvae_fit)(lambda *given: given, 3, 0.15)
+    images, tau, progress = stages.losses("dvae", SMOKE.dvae_fit)(lambda *given: given, 3, 0.15)
     expected = [stages.source.page(i) for i in range(12, 16)]
     assert torch.equal(images, to_tensor(expected, CPU))
     assert (tau, progress) == (tau_at(0.15), 0.15)
@@ -221,8 +222,8 @@ def test_the_dvae_sees_other_pictures_at_every_step(tmp_path):
 def test_clip_sees_half_of_the_pictures_as_the_dvae_paints_them(trained):
     """Catches a judge of candidates that has never seen one, and captions of other pictures."""
     stages, _ = trained
-    seen, text = stages._clip_losses(SMOKE.clip_fit)(lambda *given: given, 3, 0.5)
-    images, captions = stages._clip_pairs(3, SMOKE.clip_fit.batch_size)
+    seen, text = stages.losses("clip", SMOKE.clip_fit)(lambda *given: given, 3, 0.5)
+    images, captions = clip_pairs(stages.source, 3, SMOKE.clip_fit.batch_size)
     x, dvae = to_tensor(images, CPU), stages.model("dvae")
     assert torch.equal(seen, torch.cat([dvae.decode(dvae.encode(x[:2])), x[2:]]))
     assert torch.equal(text, stages.tokenizer().batch(captions, SMOKE.clip.text_length))
@@ -231,7 +232,7 @@ def test_clip_sees_half_of_the_pictures_as_the_dvae_paints_them(trained):
 def test_clip_is_never_drawn_in_parts(trained):
     """Half of a batch has other wrong captions than the whole: another loss, in silence."""
     with pytest.raises(MinidalleError, match="cannot be drawn in parts"):
-        trained[0]._clip_losses(replace(SMOKE.clip_fit, accumulate=2))
+        trained[0].losses("clip", replace(SMOKE.clip_fit, accumulate=2))
 
 
 def test_a_preset_in_parts(tmp_path):
@@ -246,11 +247,11 @@ def test_a_preset_in_parts(tmp_path):
 def test_clip_pairs_belong_together_and_no_caption_comes_twice(tmp_path):
     """Catches a right answer that counts as wrong, and pictures shuffled apart from captions."""
     stages = new(tmp_path)
-    first = [stages._clip_pairs(step, 8) for step in (0, 1, 2)]
+    first = [clip_pairs(stages.source, step, 8) for step in (0, 1, 2)]
     for images, captions in first:
         assert len(images) == len(set(captions)) == 8
     assert all(judge.score(image, caption).right for image, caption in zip(*first[0], strict=True))
-    again = stages._clip_pairs(1, 8)
+    again = clip_pairs(stages.source, 1, 8)
     assert again[1] == first[1][1] and np.array_equal(again[0], first[1][0])
     assert len({tuple(captions) for _, captions in first}) == 3
 
@@ -290,7 +291,7 @@ def test_clip_says_when_there_are_too_few_captions(tmp_path):
     """Catches a search without end in a folder whose pictures share one caption."""
     stages = new(tmp_path, FolderSource(Shelf(caption="always the same")))
     with pytest.raises(MinidalleError, match=r"needs 4 different captions .* there are only 1"):
-        stages._clip_pairs(0, 4)
+        clip_pairs(stages.source, 0, 4)
 
 
 def test_all_stages_train_on_a_folder_of_ones_own(tmp_path):

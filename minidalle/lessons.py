@@ -1,0 +1,130 @@
+"""What each stage learns from: a batch, and the losses on it, as a function of the step.
+
+    dVAE     crowded pages, no captions
+    prior    the codes of pictures, and their captions, a few of them left out for guidance
+    CLIP     pictures and captions, among them some that differ in one fact only
+
+The batch of a step is pictures step · n … step · n + n − 1 of an endless source, so that any step
+can be replayed; a process draws its share of them (`parallel.share`).
+"""
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from minidalle import parallel
+from minidalle.captions import LANGUAGES, describe
+from minidalle.dvae import DVAE, tau_at
+from minidalle.errors import MinidalleError
+from minidalle.sources import Source, caption_of, to_tensor
+from minidalle.storybook import Storybook, render, sibling
+from minidalle.tokenizer import Tokenizer
+from minidalle.training import FitConfig
+
+SIBLINGS = 2  # scenes beside each scene in CLIP's batches that differ from it in one fact
+
+Losses = Callable[[nn.Module, int, float], NamedTuple]  # of a model, a step and the progress
+
+
+def _indices(step: int, n: int) -> list[int]:
+    return [step * n + row for row in parallel.share(n)]
+
+
+def dvae_losses(source: Source, config: FitConfig, device: torch.device) -> Losses:
+    """Pages, at the step's τ."""
+
+    def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
+        pages = [source.page(i) for i in _indices(step, config.batch_size)]
+        images = to_tensor(pages, device).contiguous(memory_format=torch.channels_last)
+        return model(images, tau_at(progress), progress)
+
+    return losses
+
+
+def prior_losses(
+    source: Source,
+    dvae: DVAE,
+    tokenizer: Tokenizer,
+    config: FitConfig,
+    device: torch.device,
+    *,
+    length: int,
+    bpe_dropout: float,
+    caption_dropout: float,
+) -> Losses:
+    """Captions as `length` tokens, and the codes of their pictures. A caption's chances are its
+    own: the same whatever process draws it."""
+
+    def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
+        indices = _indices(step, config.batch_size)
+        images = to_tensor([source.image("train", i) for i in indices], device)
+        with torch.no_grad():
+            codes = dvae.encode(images).flatten(1)  # B N
+        rows = []
+        for i in indices:
+            rng = random.Random(f"prior {config.seed} {i}")
+            kept = rng.random() >= caption_dropout
+            caption = caption_of(source, "train", i) if kept else ""
+            rows.append(tokenizer.batch([caption], length, bpe_dropout, rng))
+        return model(torch.cat(rows).to(device), codes)
+
+    return losses
+
+
+def clip_losses(
+    source: Source,
+    dvae: DVAE,
+    tokenizer: Tokenizer,
+    config: FitConfig,
+    device: torch.device,
+    *,
+    length: int,
+) -> Losses:
+    """Pairs, half of the pictures as the dVAE paints them: it is candidates that CLIP will rank."""
+    if config.accumulate > 1:
+        raise MinidalleError(
+            "CLIP compares every picture of a batch with every caption of it: it cannot be drawn in"
+            " parts; train it without accumulate, with a smaller batch if need be"
+        )
+
+    def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
+        images, captions = clip_pairs(source, step, config.batch_size)
+        mine = parallel.share(config.batch_size)
+        x = to_tensor([images[i] for i in mine], device)
+        half = len(x) // 2
+        with torch.no_grad():
+            x[:half] = dvae.decode(dvae.encode(x[:half]))
+        return model(x, tokenizer.batch([captions[i] for i in mine], length).to(device))
+
+    return losses
+
+
+def clip_pairs(source: Source, step: int, n: int) -> tuple[list[np.ndarray], list[str]]:
+    """n pictures with n different captions. In the storybook each scene is followed by two that
+    differ from it in one fact only: what tells them apart is what CLIP must learn.
+
+    Raises MinidalleError where the source has too few different captions.
+    """
+    found: dict[str, np.ndarray] = {}  # by caption: none comes twice
+    first = i = step * 2 * n
+    while len(found) < n:
+        if i - first > 20 * n:
+            raise MinidalleError(
+                f"CLIP needs {n} different captions a batch and there are only {len(found)}:"
+                " add captions, or choose a smaller batch size"
+            )
+        if isinstance(source, Storybook):
+            scene = source.scene("train", i)
+            for s in (scene, *(sibling(scene, f"{i} {k}") for k in range(SIBLINGS))):
+                caption = describe(s, LANGUAGES[i % 2], f"clip {i}")
+                found.setdefault(caption, render(s, source.size))
+        else:
+            found.setdefault(source.caption("train", i), source.image("train", i))
+        i += 1
+    captions = list(found)[:n]
+    order = np.random.default_rng(step).permutation(n)
+    return [found[captions[j]] for j in order], [captions[j] for j in order]
