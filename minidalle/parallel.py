@@ -35,7 +35,10 @@ def join(device: torch.device | None = None) -> torch.device | None:
         return device
     on_gpu = device.type == "cuda" if device else torch.cuda.is_available()
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
-    return torch.device("cuda", dist.get_node_local_rank()) if on_gpu else device
+    if on_gpu:
+        device = torch.device("cuda", dist.get_node_local_rank())
+        torch.cuda.set_device(device)
+    return device
 
 
 def leave() -> None:
@@ -85,13 +88,8 @@ def average(tensors: Iterable[Tensor]) -> None:
     if ranks() == 1 or not tensors:
         return
     flat = torch.cat([t.flatten() for t in tensors])
-    try:
+    with _heard():
         dist.all_reduce(flat)
-    except RuntimeError as error:  # gloo and NCCL both say it so
-        raise MinidalleError(
-            f"rank {rank()}: another process of this training has gone ({_first_line(error)});"
-            " start all of them again with --resume"
-        ) from error
     flat /= ranks()
     for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))
@@ -107,7 +105,8 @@ def gather(x: Tensor) -> Tensor:
     if ranks() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(ranks())]
-    dist.all_gather(parts, x.detach().contiguous())
+    with _heard():
+        dist.all_gather(parts, x.detach().contiguous())
     parts[rank()] = x + (ranks() - 1) * (x - x.detach())  # the value of x, and its gradient times n
     return torch.cat(parts)
 
@@ -117,15 +116,26 @@ def agree(number: int) -> int:
     if ranks() == 1:
         return number
     said = torch.tensor(number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(said, dist.ReduceOp.MAX)
+    with _heard():
+        dist.all_reduce(said, dist.ReduceOp.MAX)
     return int(said.item())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".")
 
 
 def wait() -> None:
     """Go on only when every rank has come this far."""
     if ranks() > 1:
-        dist.barrier()
+        with _heard():
+            dist.barrier()
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Say in one line that a rank has gone: gloo and NCCL raise RuntimeErrors of many."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause = str(error).splitlines()[0].rstrip(".")
+        raise MinidalleError(
+            f"rank {rank()}: another process of this training has gone ({cause}); start all of them"
+            " again with --resume"
+        ) from error

@@ -146,7 +146,7 @@ def test_one_batch_is_learned_by_heart():
     """Catches all that leaves the loss at ln B while every shape is right."""
     model, (images, text) = clip(), pairs(6)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(160):
+    for _ in range(240):  # of eight first weights that were tried, one was not there after 160
         losses = model(images, text)
         optimizer.zero_grad()
         losses.total.backward()

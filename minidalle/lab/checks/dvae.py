@@ -10,10 +10,13 @@ from minidalle.lab.checks.ladder import Mistake, Property, Task
 
 # --- to_unit, from_unit ---------------------------------------------------------------------------
 
-_PIXELS = lambda: [(torch.tensor([0.0]),), (torch.tensor([1.0, 0.5]),), (torch.rand(2, 3),)]  # noqa: E731
+
+def _pixels() -> list[tuple]:
+    return [(torch.tensor([0.0]),), (torch.tensor([1.0, 0.5]),), (torch.rand(2, 3),)]
+
 
 TO_UNIT = Task(
-    name="to_unit", chapter=4, difficulty=1, minutes=5, answer=dvae.to_unit, cases=_PIXELS,
+    name="to_unit", chapter=4, difficulty=1, minutes=5, answer=dvae.to_unit, cases=_pixels,
     properties=(Property("every value lies in [0.1, 0.9]",
                          lambda y, x: bool((y >= 0.1 - 1e-6).all() and (y <= 0.9 + 1e-6).all())),),
     mistakes=(
