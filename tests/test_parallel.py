@@ -190,7 +190,8 @@ def test_a_signal_saves_and_a_death_ends_all(tmp_path):
         assert process.returncode != 0
         assert "has gone" in told or "SIGKILL" in told or "Signal 9" in told, told
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-        assert checkpoint.latest(tmp_path / "dvae") == saved
+        # The one that lives may have saved a later step, which is as sound.
+        assert checkpoint.latest(tmp_path / "dvae").name >= saved.name
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
