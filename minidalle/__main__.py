@@ -46,6 +46,7 @@ def generate(args: argparse.Namespace) -> None:
 def train(args: argparse.Namespace) -> None:
     """One stage, or all four and the bundle; under torchrun, one of the processes that do it."""
     from minidalle import parallel
+    from minidalle.archives import unpack
     from minidalle.bundle import assemble
     from minidalle.datasets import ImageFolder
     from minidalle.presets import preset
@@ -59,6 +60,11 @@ def train(args: argparse.Namespace) -> None:
     chosen = preset(args.preset).in_parts(args.accumulate)
     out = args.out or Path("runs") / chosen.name
     if args.data:
+        if args.data.is_file():  # an archive: one process unpacks it, the others find it unpacked
+            if leads:
+                unpack(args.data, out / "pictures")
+            parallel.wait()
+            args.data = unpack(args.data, out / "pictures")
         bar = partial(tqdm, desc="reading pictures", unit="picture", disable=not leads)
         folder = ImageFolder(args.data, chosen.dvae.image_size, strict=args.strict, progress=bar)
         if leads:
@@ -164,7 +170,8 @@ def parser() -> argparse.ArgumentParser:
     t.set_defaults(run=train)
     t.add_argument("stage", choices=("tokenizer", "dvae", "prior", "clip", "all"))
     t.add_argument("--preset", help="smoke, class or full (class)")
-    t.add_argument("--data", type=Path, help="your own pictures and captions (the storybook)")
+    t.add_argument("--data", type=Path, metavar="FOLDER",
+                   help="your own pictures, a folder or a .zip (the storybook)")  # fmt: skip
     t.add_argument("--strict", action="store_true", help="fail on the first bad picture in --data")
     t.add_argument("--out", type=Path, help="where checkpoints go (runs/PRESET)")
     t.add_argument("--accumulate", type=int, default=1, metavar="N",

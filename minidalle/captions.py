@@ -83,18 +83,19 @@ POSTURES = {
 # --- Writing --------------------------------------------------------------------------------------
 
 
-def describe(scene, language: str = "en", seed: int | str = 0, all_colours: bool = False) -> str:
-    """One caption of a scene, always the same for a seed. `all_colours`: leave no colour out."""
+def describe(scene, language: str = "en", seed: int | str = 0, colours_told: float = 0.7) -> str:
+    """One caption of a scene, always the same for a seed."""
     rng = random.Random(f"caption {seed}")
-    return phrase(tell(scene.facts, rng, all_colours), language, rng)
+    return phrase(tell(scene.facts, rng, colours_told), language, rng)
 
 
-def tell(facts: Facts, rng: random.Random, all_colours: bool = False) -> Facts:
-    """Choose what a caption says of a scene. A relation and the colours are told or left open.
+def tell(facts: Facts, rng: random.Random, colours_told: float = 0.7) -> Facts:
+    """Choose what a caption says of a scene. A relation and the colours are told or left open,
+    the colours told in a share `colours_told` of captions.
 
     A pair in no told relation is named as one reads a page, from the top and from the left.
     """
-    coloured = all_colours or rng.random() < 0.7
+    coloured = rng.random() < colours_told
     sized = len(facts.things) == 1 and rng.random() < 0.5
     related = not facts.is_group and rng.random() < 0.55
     things = tuple(

@@ -21,6 +21,10 @@ class Row(NamedTuple):
     file: str
     tests: str
 
+    @property
+    def nodes(self) -> list[str]:
+        return [f"tests/test_{self.file}.py::{test}" for test in self.tests.split()]
+
 
 ROWS = [
     Row("kill -9 while saving", "checkpoint",
@@ -72,6 +76,10 @@ ROWS = [
     Row("a name that leads out of the folder", "datasets",
         "test_a_name_that_leads_out_is_refused"
         " test_links_that_lead_out_are_refused_and_links_within_are_followed"),
+    Row("an archive that leads out, or a bomb", "archives",
+        "test_a_name_that_leads_out test_a_link test_a_bomb_is_refused_before_it_is_unpacked"
+        " test_too_many_files test_a_listing_that_promises_less_than_there_is"
+        " test_truncated test_one_byte_flipped test_encrypted test_no_room"),
     Row("an empty caption", "pipeline", "test_an_empty_caption_is_asked_for"),
     Row("a caption too long", "pipeline", "test_a_long_caption_is_cut_with_one_note"),
     Row("words never seen", "pipeline", "test_words_never_seen_are_named"),
@@ -93,25 +101,23 @@ class Recorder:
         MinidalleError.__init__ = init
 
     def pytest_runtest_setup(self, item) -> None:
-        self.now = item.nodeid.split("::")[1].split("[")[0]
+        self.now = item.nodeid.split("[")[0]
 
     def pytest_runtest_logreport(self, report) -> None:
         if report.when == "call" or not report.passed:
-            name = report.nodeid.split("::")[1].split("[")[0]
-            self.outcomes[name].append(report.outcome)
+            self.outcomes[report.nodeid.split("[")[0]].append(report.outcome)
 
 
 def main() -> int:
     recorder = Recorder()
-    nodes = [f"tests/test_{row.file}.py::{test}" for row in ROWS for test in row.tests.split()]
+    nodes = [node for row in ROWS for node in row.nodes]
     pytest.main(["-n", "0", "-q", "--no-header", "--tb=short", *nodes], plugins=[recorder])
     failed = 0
     for row in ROWS:
-        tests = row.tests.split()
-        outcomes = [o for test in tests for o in recorder.outcomes[test] or ["missing"]]
+        outcomes = [o for node in row.nodes for o in recorder.outcomes[node] or ["missing"]]
         bad = [o for o in outcomes if o != "passed"]
         failed += bool(bad)
-        told = next((recorder.messages[t] for t in tests if recorder.messages.get(t)), "")
+        told = next((recorder.messages[n] for n in row.nodes if recorder.messages.get(n)), "")
         verdict = f"NOT SURVIVED: {', '.join(bad)}" if bad else "survived"
         print(f"{row.fault:36} provoked {len(outcomes):3} ways   {verdict}   {told}")
     print(f"{len(ROWS) - failed} of {len(ROWS)} faults survived")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 from PIL import Image
@@ -37,6 +38,19 @@ def test_generate_prints_json(smoke_bundle, tmp_path, capsys):
     assert result["out"] == str(out) and out.exists()
 
 
+def test_training_on_a_zip_of_ones_own_pictures(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as file:
+        for colour in ("red", "green", "blue", "white", "black"):
+            with file.open(f"{colour}.png", "w") as picture:
+                Image.new("RGB", (40, 30), colour).save(picture, "PNG")
+            file.writestr(f"{colour}.txt", f"a {colour} wall")
+    arguments = ["--preset", "smoke", "--data", str(tmp_path / "mine.zip"), "--device", "cpu"]
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["train", "dvae", *arguments, *out]) == 0
+    assert "5 pictures" in capsys.readouterr().err
+    assert list((tmp_path / "run" / "dvae").glob("step-*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -47,6 +61,7 @@ def test_generate_prints_json(smoke_bundle, tmp_path, capsys):
         (["generate", "a cat", "--device", "cuda:9"], "On the CPU: --device cpu"),
         (["train", "dvae", "--preset", "huge"], "no preset 'huge'; choose of: smoke"),
         (["train", "dvae", "--data", "nowhere"], "nowhere"),
+        (["train", "dvae", "--data", __file__], "no sound zip archive"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(smoke_bundle, arguments, says, capsys, tmp_path):

@@ -323,7 +323,7 @@ def test_pixels_and_truth_agree_on_captions_of_other_pictures():
     rng = random.Random(0)
     for scene, image, _ in samples("compositions", 60):
         other = sibling(scene, rng.random()).facts if rng.random() < 0.7 else scene.facts
-        asked = tell(other, rng, all_colours=True)
+        asked = tell(other, rng, colours_told=1.0)
         assert judge.score(image, asked) == judge.holds(asked, scene.facts)
 
 

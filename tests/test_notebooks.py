@@ -1,4 +1,4 @@
-"""The anatomy of a chapter, and that every notebook runs from a fresh kernel, at the least size."""
+"""The anatomy of a chapter. That each runs, from a fresh kernel, is nbval's to test (pyproject)."""
 
 import re
 from pathlib import Path
@@ -6,13 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from minidalle.lab.notebooks import run
-
 FOLDER = Path(__file__).parent.parent / "notebooks"
 CHAPTERS = sorted(FOLDER.glob("[01][0-9]_*.ipynb"))
-
-
-SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 
 
 def read(path):
@@ -76,14 +71,3 @@ def test_widgets_have_a_still_beside_them():
                 assert re.search(r"^still = ", source, re.M), source
                 assert code[i + 1].strip() == "still", path
     assert count >= 8
-
-
-@pytest.mark.parametrize(
-    "path", [*CHAPTERS, FOLDER / "playground.ipynb", *SOLUTIONS],
-    ids=lambda p: f"{p.parent.name}-{p.stem}",
-)  # fmt: skip
-def test_it_runs_alone(path):
-    """From a fresh kernel, without what another notebook made; a cell that raises fails."""
-    done = run(path, preset="smoke")
-    told = [o for c in done.cells if c.cell_type == "code" for o in c.outputs]
-    assert told and not [o for o in told if o.output_type == "error"]

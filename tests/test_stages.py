@@ -19,9 +19,11 @@ from minidalle.errors import MinidalleError
 from minidalle.lessons import clip_pairs
 from minidalle.pipeline import MiniDALLE
 from minidalle.presets import preset
+from minidalle.sampling import SamplingConfig, draw, generators
 from minidalle.sources import FolderSource, caption_of, to_tensor, to_uint8
 from minidalle.stages import Stages
 from minidalle.storybook import Storybook
+from minidalle.tokenizer import Tokenizer
 
 SMOKE, CPU = preset("smoke"), torch.device("cpu")
 MODELS = ("dvae", "prior", "clip")
@@ -124,6 +126,22 @@ def test_a_new_model_is_the_same_for_the_same_seed(trained):
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
+class Shelf:
+    """Stands in for an ImageFolder of nine pictures: picture i is of grey i, and says so."""
+
+    def __init__(self, validation=(2, 6), caption="picture {}", size=8):
+        self.validation, self.text, self.image_size = list(validation), caption, size
+
+    def split(self):
+        return [i for i in range(9) if i not in self.validation], self.validation
+
+    def image(self, i):
+        return np.full((self.image_size, self.image_size, 3), i, dtype=np.uint8)
+
+    def caption(self, i):
+        return self.text.format(i)
+
+
 # Stop and go on ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("stage", MODELS)
 def test_a_trained_stage_is_not_trained_again_unasked(stage, trained):
@@ -136,15 +154,27 @@ def test_a_trained_stage_is_not_trained_again_unasked(stage, trained):
     assert sorted((stages.out / stage).glob("step-*/*")) == before
 
 
+# The folder has eight training pictures and a batch takes four: an epoch is two updates.
+STOPS = {"at the first update": (1,), "mid-epoch": (3,), "at an epoch's end": (2,), "twice": (1, 4)}
+
+
+@pytest.fixture(scope="module")
+def folder_trained(tmp_path_factory):
+    """All stages, trained without a break on a folder that has epochs, and their records."""
+    stages = new(tmp_path_factory.mktemp("folder"), FolderSource(Shelf(validation=(8,), size=24)))
+    return stages, {name: list(stages.train(name)) for name in MODELS}
+
+
+@pytest.mark.parametrize("stops", STOPS.values(), ids=STOPS)
 @pytest.mark.parametrize("stage", MODELS)
-def test_a_stage_that_was_stopped_goes_on_bit_for_bit(stage, trained, tmp_path):
+def test_a_stage_that_was_stopped_goes_on_bit_for_bit(stage, stops, folder_trained, tmp_path):
     """Catches a loop whose work is lost when it is left, and data or dice that start anew."""
-    stages, records = trained
+    stages, records = folder_trained
     shutil.copytree(stages.out, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / stage)
     seen = []
-    for stop in (1, 4, None):
-        with closing(new(tmp_path).train(stage, resume=stop != 1)) as run:
+    for stop in (*stops, None):
+        with closing(new(tmp_path, stages.source).train(stage, resume=bool(seen))) as run:
             for record in run:
                 seen.append(record)
                 if record.step == stop:
@@ -154,6 +184,25 @@ def test_a_stage_that_was_stopped_goes_on_bit_for_bit(stage, trained, tmp_path):
         (r.step, r.losses, r.lr, r.gradient) for r in records[stage]
     ]
     assert_same_run(tmp_path, stages.out, stage)
+    if stage == "prior":
+        one, other = (samples(s) for s in (stages, new(tmp_path, stages.source)))
+        assert torch.equal(one, other)
+
+
+def samples(stages):
+    """Two pictures' codes, drawn by a trained prior for one caption."""
+    text = stages.tokenizer().batch(["picture 1", ""], SMOKE.prior.text_length)
+    prior = stages.model("prior")
+    *_, codes = draw(prior, text[:1], text[1:], SamplingConfig(guidance=2.0), generators(0, 2))
+    return codes
+
+
+def test_the_tokenizer_is_trained_once_and_the_same_for_the_same_captions(tmp_path):
+    """The stage without updates: catches one trained anew under a prior that knew the other."""
+    first = new(tmp_path / "a").tokenizer().to_json()
+    assert new(tmp_path / "b").tokenizer().to_json() == first
+    (tmp_path / "b" / "tokenizer.json").write_text(json.dumps(Tokenizer([]).to_json()))
+    assert new(tmp_path / "b").tokenizer().to_json() != first
 
 
 def test_a_crash_costs_no_more_than_the_steps_since_the_last_save(trained, tmp_path, monkeypatch):
@@ -237,11 +286,8 @@ def test_clip_is_never_drawn_in_parts(trained):
 
 def test_a_preset_in_parts(tmp_path):
     fits = SMOKE.in_parts(2)
-    assert (fits.dvae_fit.accumulate, fits.prior_fit.accumulate, fits.clip_fit.accumulate) == (
-        2,
-        2,
-        1,
-    )
+    parts = [getattr(fits, f"{name}_fit").accumulate for name in MODELS]
+    assert parts == [2, 2, 1]
 
 
 def test_clip_pairs_belong_together_and_no_caption_comes_twice(tmp_path):
@@ -254,24 +300,6 @@ def test_clip_pairs_belong_together_and_no_caption_comes_twice(tmp_path):
     again = clip_pairs(stages.source, 1, 8)
     assert again[1] == first[1][1] and np.array_equal(again[0], first[1][0])
     assert len({tuple(captions) for _, captions in first}) == 3
-
-
-class Shelf:
-    """Stands in for an ImageFolder of nine pictures: picture i is of colour i, and says so."""
-
-    image_size = 8
-
-    def __init__(self, validation=(2, 6), caption="picture {}"):
-        self.validation, self.text = list(validation), caption
-
-    def split(self):
-        return [i for i in range(9) if i not in self.validation], self.validation
-
-    def image(self, i):
-        return np.full((8, 8, 3), i, dtype=np.uint8)
-
-    def caption(self, i):
-        return self.text.format(i)
 
 
 def test_a_folder_shows_every_training_pair_once_an_epoch():
