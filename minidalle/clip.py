@@ -34,7 +34,7 @@ class CLIPConfig:
     vocab_size: int = 2048  # text tokens, padding left out: the tokenizer's
     text_length: int = 32  # T, tokens that a caption is padded or cut to
     image_size: int = 48  # pixels across a picture
-    patch: int = 6  # pixels across a patch
+    patch: int = 8  # pixels across a patch
     width: int = 192  # D of both towers
     image_layers: int = 4
     text_layers: int = 3

@@ -149,7 +149,7 @@ def test_notebooks_are_normalised():
     (kept,) = notebook.cells
     assert (kept.id, kept.execution_count, kept.metadata) == (
         "00-start-00",
-        None,
+        1,  # as if run once, from top to bottom
         {"tags": ["keep"]},
     )
     assert [o.output_type for o in kept.outputs] == ["execute_result"]

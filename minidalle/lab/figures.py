@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from matplotlib import font_manager, rcParams
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -24,6 +26,7 @@ STYLE = {
     "axes.edgecolor": FAINT,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    "axes.titlepad": 9,
     "axes.labelcolor": TEXT,
     "xtick.color": TEXT,
     "ytick.color": TEXT,
@@ -53,15 +56,15 @@ class Picture:
 
 
 def canvas(width: float = 7.0, height: float = 2.6, rows: int = 1, columns: int = 1, **options):
-    """A matplotlib figure in the house's style, in inches, and its axes."""
-    from matplotlib import font_manager, rc_context
+    """A matplotlib figure in the house's style, in inches, and its axes.
 
+    The style stays set: titles and legends look it up when they are made, after the axes.
+    """
     known = {f.name for f in font_manager.fontManager.ttflist}
     family = ["DejaVu Sans", *[name for name in CHINESE if name in known]]
-    with rc_context({**STYLE, "font.family": family}):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, **options)
-    return figure, axes
+    rcParams.update({**STYLE, "font.family": family})
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def finish(figure: Figure, alt: str) -> Picture:
@@ -181,12 +184,16 @@ def bars(
     width: float = 6.4,
     height: float = 2.4,
 ) -> Picture:
-    """One bar a name, its value above it."""
+    """One bar a name, its value above it where there is room for it."""
     figure, axis = canvas(width, height)
-    names = list(values)
+    names, crowded = list(values), len(values) > 14
     axis.bar(names, list(values.values()), color=COLOURS[0], width=0.62)
+    axis.margins(y=0.12)
     for i, name in enumerate(names):
-        axis.annotate(_number(values[name]), (i, values[name]), ha="center", va="bottom")
+        if not crowded:
+            axis.annotate(_number(values[name]), (i, values[name]), ha="center", va="bottom")
+    if crowded:
+        axis.set_xticks(range(1, len(names), 2), names[1::2])
     for name, value in (lines or {}).items():
         axis.axhline(value, color=COLOURS[1], linewidth=1, linestyle=(0, (4, 3)))
         axis.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right",
@@ -235,6 +242,8 @@ def matrix(
         axis.set_xlabel(labels[0])
         for spine in axis.spines.values():
             spine.set_visible(True)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))  # rows and columns are counted
+        axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         if ticks is not None:
             axis.set_xticks(range(len(ticks)), ticks, rotation=90)
             axis.set_yticks(range(len(ticks)), ticks)
@@ -253,4 +262,6 @@ def _dress(axis, labels: tuple[str, str], title: str, legend: bool = False) -> N
 
 
 def _number(value) -> str:
-    return f"{float(value):.3g}"
+    """Two digits of a share, three of a number, all of a count."""
+    size = abs(float(value))
+    return f"{value:.2g}" if size < 1 else f"{value:.3g}" if size < 1000 else f"{value:.0f}"

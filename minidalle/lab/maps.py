@@ -7,7 +7,7 @@ BOXES = {  # name: (column, row, what goes out of it)
     "tokenizer": (1, 0, "tokens"),
     "prior": (2, 0, "codes"),
     "dVAE": (3, 0, "pictures"),
-    "CLIP": (4, 0, "ranked"),
+    "CLIP": (4, 0, ""),
     "pictures": (0, 1, ""),
     "quantiser": (3, 1, ""),
     "attention": (2, 1, ""),
@@ -44,6 +44,8 @@ def system_map(*lit: str) -> Picture:
             ends = ((xa, -ya - way), (xb, -yb + way))
         axis.annotate("", xy=ends[1], xytext=ends[0],
                       arrowprops={"arrowstyle": "->", "color": FAINT})  # fmt: skip
+    axis.text(4.08, -0.5, "ranked", va="center", fontsize=8, color=FAINT)
+    axis.plot((0, 0), (-0.24, -0.76), color=FAINT, linewidth=1, linestyle=(0, (2, 2)))  # a pair
     today = " and ".join(lit) or "nothing in particular"
     return finish(
         figure,

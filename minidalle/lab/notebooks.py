@@ -41,6 +41,7 @@ def normalise(notebook, stem: str, minutes: float, preset: str):
         language_info={"name": "python"},
         minidalle={"minutes": minutes, "preset": preset, "hardware": hardware()},
     )
+    count = 0
     for i, cell in enumerate(notebook.cells):
         cell.id = f"{stem[:40]}-{i:02d}".replace("_", "-")
         tags = cell.metadata.get("tags")
@@ -51,10 +52,11 @@ def normalise(notebook, stem: str, minutes: float, preset: str):
                 output.pop("transient", None)
                 if "metadata" in output:
                     output.metadata = nbformat.NotebookNode()
-            cell.execution_count = None
+            count += 1
+            cell.execution_count = count
             for output in cell.outputs:
                 if output.output_type == "execute_result":
-                    output.execution_count = None
+                    output.execution_count = count
     return notebook
 
 
