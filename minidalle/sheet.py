@@ -1,6 +1,6 @@
 """Labelled strips and sheets of pictures, with Pillow alone: what `save` and `evaluate` write."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -59,7 +59,7 @@ def gallery(
     images: Sequence[np.ndarray], captions: Sequence[str], columns=4, side=176
 ) -> Image.Image:
     """A sheet of pictures, each with its caption below."""
-    gap, foot = 12, 26
+    gap, foot, line = 12, 42, 16  # room for two lines
     rows = -(-len(images) // columns)
     size = (gap + columns * (side + gap), gap + rows * (side + foot + gap))
     sheet = Image.new("RGB", size, PAPER)
@@ -67,5 +67,17 @@ def gallery(
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = gap + i % columns * (side + gap), gap + i // columns * (side + foot + gap)
         sheet.paste(enlarge(image, side), (x, y))
-        write(draw, (x, y + side + 5), caption, 13, TEXT, side)
+        for n, part in enumerate(_two_lines(caption, lambda text: _width(draw, text, 13) <= side)):
+            write(draw, (x, y + side + 5 + line * n), part, 13, TEXT, side)
     return sheet
+
+
+def _width(draw: ImageDraw.ImageDraw, text: str, size: int) -> float:
+    chosen = font(size, chinese=any(ord(c) > 0x2E7F for c in text)) or font(size)
+    return draw.textlength(text, font=chosen)
+
+
+def _two_lines(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """A text whole if it fits, else parted at the last space at which its beginning does."""
+    spaces = [i for i, c in enumerate(text) if c == " " and fits(text[:i])]
+    return [text] if fits(text) or not spaces else [text[: spaces[-1]], text[spaces[-1] + 1 :]]
