@@ -105,6 +105,18 @@ def row_mask(text: int, grid: int) -> Tensor:
     return stream_mask("row", text, grid)
 
 
+def _open_text(answer) -> Mistake:
+    """The mistake of a mask that is right for codes, and whose caption reads itself backwards."""
+
+    def mask(text, *sizes):
+        seen = answer(text, *sizes)
+        seen[:text, :text] = True
+        return seen
+
+    return Mistake("Words of the caption see later words: the stream is causal from its first"
+                   " position on.", mask)  # fmt: skip
+
+
 def _row(reach):
     def mask(text, grid):
         i, j, q, k, is_text = _grid(text, grid)
@@ -131,6 +143,7 @@ ROW_MASK = Task(
                 lambda t, w: torch.ones(t + w * w, t + w * w, dtype=torch.bool).tril()),
         Mistake("It looks ahead: causality is still to be added, key ≤ query.",
                 lambda t, w: (lambda i, j, q, k, s: (q - k <= w) | s)(*_grid(t, w))),
+        _open_text(row_mask),
     ),
     hints=(
         "Count positions from the first code: query − text and key − text. Keys below 0 are text.",
@@ -161,6 +174,7 @@ COLUMN_MASK = Task(
                 _row(lambda q, k, w: (q - k == w) | (q == k))),
         Mistake("It looks down as well: causality is still to be added, key ≤ query.",
                 lambda t, w: (lambda i, j, q, k, s: (q % w == k % w) | s)(*_grid(t, w))),
+        _open_text(column_mask),
     ),
     hints=(
         "Where in the picture is code number 17 of a grid that is 5 wide?",
@@ -206,6 +220,7 @@ CONVOLUTIONAL_MASK = Task(
                 _near(lambda d, a, r: a.abs() <= r)),
         Mistake("A cross, not a square: near in the row *and* near in the column, both at once.",
                 _near(lambda d, a, r: ((d <= r) & (a == 0)) | ((d == 0) & (a.abs() <= r)))),
+        _open_text(convolutional_mask),
     ),
     hints=(
         "Turn each code's index into a row and a column of the picture first.",

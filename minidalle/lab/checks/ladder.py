@@ -170,7 +170,8 @@ def _wrong(task: Task, arguments: tuple, got, right, said: str, why: str | None)
         lines += [("got", show(got)), ("expected", show(right))]
         if isinstance(got, Tensor) and isinstance(right, Tensor) and got.shape == right.shape:
             off = _apart(got, right, task.tolerance)
-            lines.append(("differs", f"in {int(off.sum())} of {off.numel()} entries"))
+            if off.numel() > 1:
+                lines.append(("differs", f"in {int(off.sum())} of {off.numel()} entries"))
             if got.ndim == 2 and got.numel() >= 9:
                 pictures = {"yours": got, "expected": right, "where they differ": off}
     if why:
@@ -187,10 +188,10 @@ def kind(value) -> str:
     if isinstance(value, Tensor):
         if value.ndim == 0 and value.dtype != torch.bool:
             return "a number"
-        sort = "bool" if value.dtype == torch.bool else "float" if value.is_floating_point() else (
-            "integer"
-        )  # fmt: skip
-        return f"a {sort} tensor of shape {tuple(value.shape)}"
+        sort = "an integer"
+        if value.dtype == torch.bool or value.is_floating_point():
+            sort = "a bool" if value.dtype == torch.bool else "a float"
+        return f"{sort} tensor of shape {tuple(value.shape)}"
     if isinstance(value, bool):
         return "True or False"
     if isinstance(value, int | float):
@@ -229,7 +230,7 @@ def equal(a, b, tolerance: float) -> bool:
 def show(value, most: int = 60) -> str:
     """A short text of a value; of a large tensor its shape and its first numbers."""
     if isinstance(value, Tensor):
-        if value.dtype == torch.bool and value.ndim == 2 and value.numel() <= 100:  # a mask
+        if value.dtype == torch.bool and value.ndim == 2 and value.numel() <= 144:  # a mask
             return " ".join("".join("01"[seen] for seen in row) for row in value.tolist())
         if value.numel() > 24:
             first = ", ".join(f"{v:.4g}" for v in value.flatten()[:6].tolist())
