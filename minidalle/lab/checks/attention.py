@@ -98,23 +98,30 @@ CAUSAL_MASK = Task(
     ),
 )  # fmt: skip
 
-_SIZES = ((0, 1), (1, 2), (0, 3), (2, 3), (3, 4))
+_SIZES = ((0, 1), (2, 1), (1, 2), (0, 3), (2, 3), (3, 4))
 
 
 def row_mask(text: int, grid: int) -> Tensor:
     return stream_mask("row", text, grid)
 
 
-def _open_text(answer) -> Mistake:
-    """The mistake of a mask that is right for codes, and whose caption reads itself backwards."""
+def _wrong_text(answer) -> tuple[Mistake, Mistake]:
+    """Mistakes of a mask that is right for the codes, and not for the caption itself."""
 
-    def mask(text, *sizes):
-        seen = answer(text, *sizes)
-        seen[:text, :text] = True
-        return seen
+    def with_text(seen_by_text):
+        def mask(text, *sizes):
+            seen = answer(text, *sizes)
+            seen[:text, :text] = seen_by_text
+            return seen
 
-    return Mistake("Words of the caption see later words: the stream is causal from its first"
-                   " position on.", mask)  # fmt: skip
+        return mask
+
+    return (
+        Mistake("Words of the caption see later words: the stream is causal from its first"
+                " position on.", with_text(True)),
+        Mistake("The caption's own rows are empty: a word sees itself and the words before it.",
+                with_text(False)),
+    )  # fmt: skip
 
 
 def _row(reach):
@@ -143,7 +150,7 @@ ROW_MASK = Task(
                 lambda t, w: torch.ones(t + w * w, t + w * w, dtype=torch.bool).tril()),
         Mistake("It looks ahead: causality is still to be added, key ≤ query.",
                 lambda t, w: (lambda i, j, q, k, s: (q - k <= w) | s)(*_grid(t, w))),
-        _open_text(row_mask),
+        *_wrong_text(row_mask),
     ),
     hints=(
         "Count positions from the first code: query − text and key − text. Keys below 0 are text.",
@@ -174,7 +181,7 @@ COLUMN_MASK = Task(
                 _row(lambda q, k, w: (q - k == w) | (q == k))),
         Mistake("It looks down as well: causality is still to be added, key ≤ query.",
                 lambda t, w: (lambda i, j, q, k, s: (q % w == k % w) | s)(*_grid(t, w))),
-        _open_text(column_mask),
+        *_wrong_text(column_mask),
     ),
     hints=(
         "Where in the picture is code number 17 of a grid that is 5 wide?",
@@ -205,7 +212,7 @@ def _wrapped(text: int, grid: int, kernel: int) -> Tensor:
 
 CONVOLUTIONAL_MASK = Task(
     name="convolutional_mask", chapter=6, difficulty=4, minutes=30, answer=convolutional_mask,
-    cases=lambda: [(0, 1, 1), (0, 2, 3), (1, 3, 3), (2, 4, 3), (1, 5, 5), (0, 6, 3)],
+    cases=lambda: [(0, 1, 1), (2, 1, 1), (0, 2, 3), (1, 3, 3), (2, 4, 3), (1, 5, 5), (0, 6, 3)],
     properties=(_SEES_ITSELF, _NO_FUTURE),
     mistakes=(
         Mistake("It wraps around the edge: the last code of a row is no neighbour of the first of"
@@ -220,7 +227,7 @@ CONVOLUTIONAL_MASK = Task(
                 _near(lambda d, a, r: a.abs() <= r)),
         Mistake("A cross, not a square: near in the row *and* near in the column, both at once.",
                 _near(lambda d, a, r: ((d <= r) & (a == 0)) | ((d == 0) & (a.abs() <= r)))),
-        _open_text(convolutional_mask),
+        *_wrong_text(convolutional_mask),
     ),
     hints=(
         "Turn each code's index into a row and a column of the picture first.",

@@ -127,8 +127,9 @@ def _call(answer: Callable, arguments: tuple):
     except NotImplementedError as error:
         return error
     except Exception as error:  # whatever a student's code may raise is told, not thrown
-        return Raised(f"{type(error).__name__}: {error}")
-    return output if equal(mine, arguments, 0) else Raised("your function changed its argument")
+        return Raised(f"it raised {type(error).__name__}: {error}")
+    same = equal(mine, arguments, 0)
+    return output if same else Raised("your function changed its argument: work on a copy")
 
 
 def _diagnosis(task: Task, cases: list[tuple], got: list) -> str | None:
@@ -140,7 +141,7 @@ def _diagnosis(task: Task, cases: list[tuple], got: list) -> str | None:
 
 
 def _runs(task: Task, arguments: tuple, got, right) -> str | None:
-    return f"it raised {got.error}" if isinstance(got, Raised) and got != right else None
+    return got.error if isinstance(got, Raised) and got != right else None
 
 
 def _has_shape(task: Task, arguments: tuple, got, right) -> str | None:
@@ -151,10 +152,16 @@ def _has_shape(task: Task, arguments: tuple, got, right) -> str | None:
 
 
 def _has_properties(task: Task, arguments: tuple, got, right) -> str | None:
+    if _has_nan(got) and not _has_nan(right):
+        return "it returned nan"
     for wanted in task.properties:
         if not wanted.holds(got, *arguments):
-            return f"must hold and does not: {wanted.claim}"
+            return f"a rule is broken: {wanted.claim}"
     return None
+
+
+def _has_nan(value) -> bool:
+    return isinstance(value, Tensor) and bool(value.isnan().any())
 
 
 def _is_equal(task: Task, arguments: tuple, got, right) -> str | None:

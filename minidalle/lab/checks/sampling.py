@@ -140,7 +140,7 @@ def guide(with_caption: Tensor, empty: Tensor, guidance: float) -> Tensor:
 GUIDE = Task(
     name="guide", chapter=9, difficulty=2, minutes=10, answer=guide,
     cases=lambda: [(torch.tensor([1.0]), torch.tensor([0.0]), g) for g in (0.0, 1.0, 3.0)]
-    + [(_logits(2, 4), _logits(2, 4), 2.5)],
+    + [(torch.tensor([1.0]), torch.tensor([0.5]), 2.0)] + [(_logits(2, 4), _logits(2, 4), 2.5)],
     mistakes=(
         Mistake("Guidance 1 must be the model as it is; you add the difference once too often.",
                 lambda w, e, g: w + g * (w - e)),
@@ -151,6 +151,8 @@ GUIDE = Task(
                 " multiplied.", lambda w, e, g: (w + (g - 1) * e) / max(g, 1)),
         Mistake("Only the caption's logits are multiplied: that is a temperature.",
                 lambda w, e, g: g * w),
+        Mistake("The whole caption is added, and not its *difference* from the empty one.",
+                lambda w, e, g: e + g * w),
     ),
     hints=(
         "Two points, and a line through them.",
@@ -178,6 +180,8 @@ PRIME = Task(
                 lambda c, r: c[len(c) - r :].flatten()),
         Mistake("The first `rows` codes, not the first rows of codes.",
                 lambda c, r: c.flatten()[:r]),
+        Mistake("Right, and still a grid: the stream is one row. Flatten it.",
+                lambda c, r: c[:r]),
         Mistake("Read column by column; raster order runs along the rows.",
                 lambda c, r: c[:r].T.flatten()),
     ),
