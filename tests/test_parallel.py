@@ -80,8 +80,8 @@ def test_clip_on_two_has_the_loss_and_gradient_of_one(tmp_path):
 import torch
 from minidalle import parallel
 from minidalle.clip import CLIP, CLIPConfig
-config = CLIPConfig(vocab_size=20, text_length=6, image_size=12, width=16, heads=2, embedding=8,
-                    image_layers=1, text_layers=1)
+config = CLIPConfig(vocab_size=20, text_length=6, image_size=12, patch=6, width=16, heads=2,
+                    embedding=8, image_layers=1, text_layers=1)
 def measured(rows):
     torch.manual_seed(0)
     clip = CLIP(config).double()
