@@ -33,7 +33,7 @@ def archive(folder, tmp_path):
     return tmp_path / "mine.zip"
 
 
-def refused(archive, tmp_path, match):
+def assert_refused(archive, tmp_path, match):
     """It is refused, on one line, and nothing of it is on the disk."""
     with pytest.raises(MinidalleError, match=match) as told:
         unpack(archive, tmp_path / "out")
@@ -72,7 +72,7 @@ def test_what_a_kill_left_half_done_is_done_anew(archive, tmp_path):
 def test_a_name_that_leads_out(archive, tmp_path, name):
     with zipfile.ZipFile(archive, "a") as file:
         file.writestr(name, "not here")
-    refused(archive, tmp_path, r"leads out of the folder; nothing was unpacked")
+    assert_refused(archive, tmp_path, r"leads out of the folder; nothing was unpacked")
 
 
 def test_a_link(archive, tmp_path):
@@ -80,7 +80,7 @@ def test_a_link(archive, tmp_path):
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(archive, "a") as file:
         file.writestr(link, "/etc")
-    refused(archive, tmp_path, "'more/link' is a link")
+    assert_refused(archive, tmp_path, "'more/link' is a link")
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(archive, tmp_path):
@@ -96,14 +96,14 @@ def test_a_bomb_is_refused_before_it_is_unpacked(archive, tmp_path):
     many.write_bytes(archive.read_bytes())
     unlimited, archives.MAX_BYTES = archives.MAX_BYTES, 3_000_000_000
     try:
-        refused(many, tmp_path, r"4.0 GB unpacked; at most 1000000 and 3 GB")
+        assert_refused(many, tmp_path, r"4.0 GB unpacked; at most 1000000 and 3 GB")
     finally:
         archives.MAX_BYTES = unlimited
 
 
 def test_too_many_files(archive, tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_FILES", 7)
-    refused(archive, tmp_path, "8 files, 0.0 GB unpacked; at most 7")
+    assert_refused(archive, tmp_path, "8 files, 0.0 GB unpacked; at most 7")
 
 
 def test_a_listing_that_promises_less_than_there_is(archive, tmp_path):
@@ -112,20 +112,20 @@ def test_a_listing_that_promises_less_than_there_is(archive, tmp_path):
         file.writestr("huge.png", bytes(40_000_000))
     size = struct.pack("<I", 40_000_000)
     archive.write_bytes(archive.read_bytes().replace(size, struct.pack("<I", 10)))
-    refused(archive, tmp_path, "no sound zip archive")
+    assert_refused(archive, tmp_path, "no sound zip archive")
 
 
 @pytest.mark.parametrize("cut", [0, 8, -200, -1])
 def test_truncated(archive, tmp_path, cut):
     archive.write_bytes(archive.read_bytes()[:cut])
-    refused(archive, tmp_path, "no sound zip archive")
+    assert_refused(archive, tmp_path, "no sound zip archive")
 
 
 def test_one_byte_flipped(archive, tmp_path):
     data = bytearray(archive.read_bytes())
     data[60] ^= 0xFF
     archive.write_bytes(data)
-    refused(archive, tmp_path, "no sound zip archive")
+    assert_refused(archive, tmp_path, "no sound zip archive")
 
 
 def test_encrypted(archive, tmp_path):
@@ -133,7 +133,7 @@ def test_encrypted(archive, tmp_path):
     at = data.index(b"PK\x01\x02")
     data[at + 8] |= 1
     archive.write_bytes(data)
-    refused(archive, tmp_path, "'a.png' is encrypted")
+    assert_refused(archive, tmp_path, "'a.png' is encrypted")
 
 
 def test_no_room(archive, tmp_path):
