@@ -26,9 +26,13 @@ def font(size: int, chinese: bool = False) -> ImageFont.FreeTypeFont | None:
     return None
 
 
+def _font_for(text: str, size: int) -> ImageFont.FreeTypeFont | None:
+    return font(size, chinese=any(ord(c) > 0x2E7F for c in text))
+
+
 def write(draw: ImageDraw.ImageDraw, at, text: str, size: int, colour=TEXT, width=None) -> None:
     """Text with its upper left corner `at`, shortened to `width` pixels."""
-    chosen = font(size, chinese=any(ord(c) > 0x2E7F for c in text))
+    chosen = _font_for(text, size)
     if chosen is None:  # better than a row of empty boxes
         chosen, text = font(size), "(install a Chinese font, such as Noto Sans CJK, for this label)"
     while width and text and draw.textlength(text, font=chosen) > width:
@@ -73,8 +77,7 @@ def gallery(
 
 
 def _width(draw: ImageDraw.ImageDraw, text: str, size: int) -> float:
-    chosen = font(size, chinese=any(ord(c) > 0x2E7F for c in text)) or font(size)
-    return draw.textlength(text, font=chosen)
+    return draw.textlength(text, font=_font_for(text, size) or font(size))
 
 
 def _two_lines(text: str, fits: Callable[[str], bool]) -> list[str]:

@@ -52,7 +52,7 @@ def png(width, height, depth, colour, rows, *chunks):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
-def fault(*words, folder, **options):
+def assert_fault(*words, folder, **options):
     """The one line of the MinidalleError that the folder must raise; it holds all the words."""
     with pytest.raises(MinidalleError) as caught:
         ImageFolder(folder, 8, **options)
@@ -247,7 +247,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch, side):
     pairs = ImageFolder(tmp_path, 8)
     assert len(pairs) == 1
     assert [p.name for p, _ in pairs.skipped] == ["bomb.png"]
-    fault("bomb.png", "25 megapixels", folder=tmp_path, strict=True)
+    assert_fault("bomb.png", "25 megapixels", folder=tmp_path, strict=True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # other code may lift Pillow's limit
     assert len(ImageFolder(tmp_path, 8)) == 1
 
@@ -280,12 +280,14 @@ def test_truncated_pictures_and_no_pictures_are_skipped_and_listed(tmp_path, kin
         assert "remove it" in reason or "save it as PNG" in reason
         with pytest.raises(MinidalleError, match=path.name):
             load_image(path, 8)
-    fault(pairs.skipped[0][0], folder=tmp_path, strict=True)
+    assert_fault(pairs.skipped[0][0], folder=tmp_path, strict=True)
 
 
 def test_every_picture_is_bad(tmp_path):
     put(tmp_path, "a.png").write_bytes(b"")
-    fault(tmp_path, "no picture with a caption is left; 1 left out", "a.png", folder=tmp_path)
+    assert_fault(
+        tmp_path, "no picture with a caption is left; 1 left out", "a.png", folder=tmp_path
+    )
 
 
 def test_pictures_that_are_missing_pipes_or_of_another_kind(tmp_path):
@@ -308,11 +310,11 @@ def test_pictures_that_are_missing_pipes_or_of_another_kind(tmp_path):
 
 
 def test_nothing_to_learn_from(tmp_path):
-    fault("nowhere", "no such folder", folder=tmp_path / "nowhere")
-    fault(tmp_path, "no pictures", ".png", folder=tmp_path)
+    assert_fault("nowhere", "no such folder", folder=tmp_path / "nowhere")
+    assert_fault(tmp_path, "no pictures", ".png", folder=tmp_path)
     path = put(tmp_path, "sub/a.png", None)
-    fault(tmp_path, "no captions", "cat.txt", "metadata.csv", folder=tmp_path)
-    fault("no such folder", folder=path)
+    assert_fault(tmp_path, "no captions", "cat.txt", "metadata.csv", folder=tmp_path)
+    assert_fault("no such folder", folder=path)
     with pytest.raises(MinidalleError, match="image_size is 0"):
         ImageFolder(tmp_path, 0)
 
@@ -331,7 +333,7 @@ def test_captions_missing_empty_or_orphaned(tmp_path):
         "blank.png": "blank.txt, line 1: the caption is empty; write one",
         "orphan.txt": "no picture of this name beside it; add one or remove this",
     }
-    fault("blank.txt, line 1", folder=tmp_path, strict=True)
+    assert_fault("blank.txt, line 1", folder=tmp_path, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -355,10 +357,10 @@ def test_a_caption_in_another_encoding_is_never_mojibake(tmp_path, data, words):
     assert path.name == "猫.png" and "猫.txt" in reason
     assert all(word in reason for word in words), reason
     assert ("GBK" in reason) == ("GBK" in words)
-    fault("猫.txt", *words, folder=tmp_path, strict=True)
+    assert_fault("猫.txt", *words, folder=tmp_path, strict=True)
     table = tmp_path / "metadata.csv"
     table.write_bytes(b"file_name,text\n" + data.removeprefix(b"\xef\xbb\xbf"))
-    fault(table, "not UTF-8", "save it as UTF-8", folder=tmp_path)  # a whole table: an error
+    assert_fault(table, "not UTF-8", "save it as UTF-8", folder=tmp_path)  # a whole table: an error
 
 
 def test_a_byte_order_mark_is_no_part_of_the_caption(tmp_path):
@@ -454,7 +456,7 @@ def test_rows_without_picture_or_caption_are_listed(tmp_path, table):
         ("a.png", f"{table}, line {start + 1}: the caption is empty; write one"),
         (long, f"{table}, line {start + 2}: no such picture; add it or drop the line"),
     ]
-    fault("gone.png", table, f"line {start}", folder=tmp_path, strict=True)
+    assert_fault("gone.png", table, f"line {start}", folder=tmp_path, strict=True)
 
 
 @both
@@ -489,9 +491,9 @@ def test_a_name_that_leads_out_is_refused(tmp_path, table, name):
     write_table(folder, table, [("a.png", "inside"), (name, "outside")])
     line = 2 if table.endswith("jsonl") else 3
     if "\0" in name and table == "metadata.csv":
-        fault(table, f"line {line}", folder=folder)
+        assert_fault(table, f"line {line}", folder=folder)
     else:
-        fault(f"{table}, line {line}", "is not within", "copy the picture", folder=folder)
+        assert_fault(f"{table}, line {line}", "is not within", "copy the picture", folder=folder)
 
 
 @both
@@ -502,7 +504,7 @@ def test_the_table_of_a_subfolder_may_name_its_neighbours_but_nothing_outside(tm
     assert len(ImageFolder(tmp_path, 8, strict=True)) == 1
     for name in ("../../x.png", "C:\\x.png"):
         write_table(tmp_path / "sub", table, [(name, "x")])
-        fault(f"sub/{table}, line", "is not within", folder=tmp_path)
+        assert_fault(f"sub/{table}, line", "is not within", folder=tmp_path)
 
 
 def test_links_that_lead_out_are_refused_and_links_within_are_followed(tmp_path):
@@ -515,7 +517,7 @@ def test_links_that_lead_out_are_refused_and_links_within_are_followed(tmp_path)
     assert len(ImageFolder(tmp_path / "shortcut", 8, strict=True)) == 2
     for link, target in {"c.png": "x.png", "c.txt": "x.txt", "c": "."}.items():
         (folder / link).symlink_to(tmp_path / target)
-        fault(folder / link, "is not within", folder=folder)
+        assert_fault(folder / link, "is not within", folder=folder)
         (folder / link).unlink()
 
 
@@ -548,7 +550,9 @@ def test_links_that_lead_out_are_refused_and_links_within_are_followed(tmp_path)
 def test_a_malformed_table_names_file_and_line(tmp_path, table, text, words):
     put(tmp_path, "a.png", None)
     (tmp_path / table).write_text(text, encoding="utf-8")
-    fault(tmp_path if words[0].startswith("no p") else tmp_path / table, *words, folder=tmp_path)
+    assert_fault(
+        tmp_path if words[0].startswith("no p") else tmp_path / table, *words, folder=tmp_path
+    )
 
 
 @pytest.mark.parametrize(
@@ -564,14 +568,14 @@ def test_a_malformed_table_names_file_and_line(tmp_path, table, text, words):
 def test_a_caption_that_is_no_text(tmp_path, row, word):
     put(tmp_path, "a.png", None)
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png"} | row))
-    fault("a.png", "metadata.jsonl, line 1", word, folder=tmp_path)
+    assert_fault("a.png", "metadata.jsonl, line 1", word, folder=tmp_path)
 
 
 def test_two_tables_side_by_side(tmp_path):
     put(tmp_path, "a.png")
     for table in ("metadata.jsonl", "metadata.csv"):
         write_table(tmp_path, table, [("a.png", "x")])
-    fault(tmp_path, "keep one", folder=tmp_path)
+    assert_fault(tmp_path, "keep one", folder=tmp_path)
 
 
 # The index
