@@ -1,5 +1,7 @@
 """The students' notebooks: fresh, without a solution in them, as nbgrader would make them."""
 
+import ast
+import inspect
 import json
 import os
 import re
@@ -46,6 +48,29 @@ def test_every_task_has_its_place():
         assert re.findall(r"^check\.(\w+)\(\1\)$", code, re.M) == names
         found += names
     assert found == list(TASKS)
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=IDS)
+def test_a_stub_and_its_check_call_the_arguments_by_the_same_names(path):
+    """Catches a verdict that speaks of `mu` to a student whose function has a `mean`."""
+    found = [node for source in sources(path) for node in ast.walk(ast.parse(source))]
+    stubs = {n.name: n for n in found if isinstance(n, ast.FunctionDef) and n.name in TASKS}
+    assert stubs
+    for name, stub in stubs.items():
+        told = list(inspect.signature(TASKS[name].answer).parameters)
+        assert [argument.arg for argument in stub.args.args] == told, name
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=IDS)
+def test_plug_it_in_names_the_tasks_that_it_needs(path):
+    cells = nbformat.read(path, as_version=4).cells
+    start = next(i for i, c in enumerate(cells) if c.source.startswith("## Plug it in"))
+    code = "\n".join(c.source for c in cells[start:] if c.cell_type == "code")
+    used = [name for name in TASKS if re.search(rf"(?<![\w.\"]){name}\b(?! =)", code)]
+    mine = [name for name in used if TASKS[name].chapter == int(path.stem[:2])]
+    assert mine, path
+    for name in mine:
+        assert f"`{name}`" in cells[start].source.split("It needs")[-1], name
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=IDS)

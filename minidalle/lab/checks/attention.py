@@ -52,6 +52,16 @@ ATTEND = Task(
         Mistake("The mask is turned round: here True means *may be seen*.",
                 lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(m, -1e9)
                 .softmax(-1) @ v),
+        Mistake("The mask is turned round, and a row in which nothing is left gives nan: True means"
+                " *may be seen*.",
+                lambda q, k, v, m: _weights(q, k, ~m) @ v),
+        Mistake("The softmax runs over the questions; each question shares out its weight over the"
+                " keys, the last dimension.",
+                lambda q, k, v, m: _weights(q, k, m, dim=-2) @ v),
+        Mistake("You divide by the root of how many keys there are. It is their width d that makes"
+                " a scalar product large.",
+                lambda q, k, v, m: (q @ k.mT / len(k) ** 0.5).masked_fill(~m, -torch.inf)
+                .softmax(-1) @ v),
     ),
     hints=(
         "Scores, mask, softmax, mean of the values: four steps, in this order.",
@@ -77,6 +87,7 @@ _NO_FUTURE = Property(
 
 CAUSAL_MASK = Task(
     name="causal_mask", chapter=6, difficulty=1, minutes=5, answer=causal_mask,
+    axes=("key", "query"),
     cases=lambda: [(n,) for n in (1, 2, 3, 8)],
     properties=(_SEES_ITSELF, _NO_FUTURE),
     mistakes=(
@@ -134,6 +145,7 @@ def _row(reach):
 
 ROW_MASK = Task(
     name="row_mask", chapter=6, difficulty=3, minutes=20, answer=row_mask,
+    axes=("key", "query"),
     cases=lambda: list(_SIZES),
     properties=(_SEES_ITSELF, _NO_FUTURE),
     mistakes=(
@@ -166,6 +178,7 @@ def column_mask(text: int, grid: int) -> Tensor:
 
 COLUMN_MASK = Task(
     name="column_mask", chapter=6, difficulty=2, minutes=15, answer=column_mask,
+    axes=("key", "query"),
     cases=lambda: list(_SIZES),
     properties=(_SEES_ITSELF, _NO_FUTURE),
     mistakes=(
@@ -212,6 +225,7 @@ def _wrapped(text: int, grid: int, kernel: int) -> Tensor:
 
 CONVOLUTIONAL_MASK = Task(
     name="convolutional_mask", chapter=6, difficulty=4, minutes=30, answer=convolutional_mask,
+    axes=("key", "query"),
     cases=lambda: [(0, 1, 1), (2, 1, 1), (0, 2, 3), (1, 3, 3), (2, 4, 3), (1, 5, 5), (0, 6, 3)],
     properties=(_SEES_ITSELF, _NO_FUTURE),
     mistakes=(

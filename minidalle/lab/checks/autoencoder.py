@@ -53,10 +53,14 @@ REPARAMETERISE = Task(
     name="reparameterise", chapter=2, difficulty=2, minutes=10, answer=vae.reparameterise,
     cases=lambda: [(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([0.5])),
                    *[(*_pair(n, 3), torch.randn(n, 3)) for n in (1, 4)]],
+    properties=(Property("the noise is the argument: a sample lies on the side of its mean to which it points",
+                         lambda z, mu, _, noise: bool(((z - mu) * noise >= 0).all())),),
     mistakes=(
         Mistake("exp(ln σ²) is the variance; the noise is multiplied by σ, its square root.",
                 lambda m, v, e: m + v.exp() * e),
         Mistake("The logarithm is used as if it were σ itself.", lambda m, v, e: m + v * e),
+        Mistake("The root of ln σ² is not σ, and is nan where σ < 1: σ = exp(½ ln σ²).",
+                lambda m, v, e: m + v.sqrt() * e),
         Mistake("The mean is scaled as well: σ stretches the noise alone.",
                 lambda m, v, e: (m + e) * (0.5 * v).exp()),
         Mistake("There is no noise: that is the mean, and no sample.", lambda m, v, e: m + 0 * e),
@@ -91,6 +95,8 @@ GAUSSIAN_KL = Task(
                 lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v).mean()),
         Mistake("Summed over the batch too: the weight of the KL then grows with the batch size.",
                 lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v).sum()),
+        Mistake("The sum runs over the batch, and the mean over the numbers of z: the other way"
+                " round.", lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v).sum(0).mean()),
         Mistake("The square on μ is missing.",
                 lambda m, v: 0.5 * (m + v.exp() - 1 - v).sum(1).mean()),
         Mistake("The ½ is missing.", lambda m, v: (m**2 + v.exp() - 1 - v).sum(1).mean()),

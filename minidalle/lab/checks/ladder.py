@@ -51,6 +51,7 @@ class Task:
     mistakes: Sequence[Mistake]
     hints: tuple[str, str, str]  # from a nudge to nearly all
     properties: Sequence[Property] = ()
+    axes: tuple[str, str] = ("column", "row")  # of an answer that is a matrix: across, down
     tolerance: float = 1e-5
     probe: Callable[[Callable], Callable] = lambda answer: answer  # what is run in its place: an
     # answer may have to be trained, differentiated or called twice to show what it does
@@ -81,7 +82,7 @@ class Verdict:
             f'<pre style="margin:0;white-space:pre-wrap">{escape(repr(self))}</pre></div>'
         )
         if self.pictures:
-            page += matrix(self.pictures, side=2.2, alt=repr(self))._repr_html_()
+            page += matrix(self.pictures, self.task.axes, alt=repr(self), side=2.2)._repr_html_()
         return page
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
@@ -172,19 +173,27 @@ def _wrong(task: Task, arguments: tuple, got, right, said: str, why: str | None)
     names = inspect.signature(task.probe(task.answer)).parameters
     inputs = ", ".join(f"{n} = {show(a)}" for n, a in zip(names, arguments, strict=False))
     lines = [("problem", said), ("input", inputs)]
-    pictures = {}
-    if not isinstance(got, Raised):
-        lines += [("got", show(got)), ("expected", show(right))]
-        if isinstance(got, Tensor) and isinstance(right, Tensor) and got.shape == right.shape:
-            off = _apart(got, right, task.tolerance)
-            if off.numel() > 1:
-                lines.append(("differs", f"in {int(off.sum())} of {off.numel()} entries"))
-            if got.ndim == 2 and got.numel() >= 9:
-                pictures = {"yours": got, "expected": right, "where they differ": off}
+    compared, pictures = ([], {}) if isinstance(got, Raised) else _compare(task, got, right)
+    lines += compared
     if why:
         lines.append(("likely", why))
     lines.append(("help", f"check.hint({task.name!r})"))
     return Verdict(task, WRONG, tuple(lines), pictures)
+
+
+def _compare(task: Task, got, right) -> tuple[list[tuple[str, str]], dict]:
+    """What was given beside what was expected: lines, and pictures of a matrix."""
+    tensors = isinstance(got, Tensor) and isinstance(right, Tensor)
+    if not tensors or got.shape != right.shape or got.numel() == 1:
+        return [("got", show(got)), ("expected", show(right))], {}
+    off = _apart(got, right, task.tolerance)
+    differs = ("differs", f"in {int(off.sum())} of {off.numel()} entries")
+    if got.ndim != 2 or got.numel() < 9:
+        return [("got", show(got)), ("expected", show(right)), differs], {}
+    row = int(off.any(1).int().argmax())  # in words, the first that is off is enough
+    at = f"{task.axes[1]} {row}: "
+    lines = [("got", at + show(got[row])), ("expected", at + show(right[row])), differs]
+    return lines, {"yours": got, "expected": right, "where they differ": off}
 
 
 # --- Values: their kind, their equality, their look -----------------------------------------------
@@ -237,8 +246,9 @@ def equal(a, b, tolerance: float) -> bool:
 def show(value, most: int = 60) -> str:
     """A short text of a value; of a large tensor its shape and its first numbers."""
     if isinstance(value, Tensor):
-        if value.dtype == torch.bool and value.ndim == 2 and value.numel() <= 144:  # a mask
-            return " ".join("".join("01"[seen] for seen in row) for row in value.tolist())
+        if value.dtype == torch.bool and value.ndim in (1, 2) and value.numel() <= 144:  # a mask
+            rows = value.tolist() if value.ndim == 2 else [value.tolist()]
+            return " ".join("".join("01"[seen] for seen in row) for row in rows)
         if value.numel() > 24:
             first = ", ".join(f"{v:.4g}" for v in value.flatten()[:6].tolist())
             return f"{kind(value)}: {first}, …"

@@ -30,6 +30,7 @@ TEMPER = Task(
                 lambda a, t: (a * t).softmax(-1)),
         Mistake("The probabilities are divided, and no longer sum to 1: divide the logits.",
                 lambda a, t: a.softmax(-1) / t),
+        Mistake("Those are logits still: the softmax is missing.", lambda a, t: a / t),
         Mistake("The softmax runs over the rows.", lambda a, t: (a / t).softmax(0)),
         Mistake("The temperature is ignored.", lambda a, t: a.softmax(-1)),
     ),
@@ -63,6 +64,8 @@ TOP_K = Task(
     mistakes=(
         Mistake("Codes cut away have a logit of 0, and exp(0) = 1: set them to −∞.",
                 lambda a, k: _kept(a, k, fill=0.0)),
+        Mistake("The k-th itself is cut: all that are *at least* as large as it stay.",
+                lambda a, k: a.masked_fill(a <= a.topk(k).values[..., -1:], -_INF)),
         Mistake("The k *least* likely are kept.", lambda a, k: _kept(a, k, largest=False)),
         Mistake("k is accepted and ignored. Public code has shipped this.",
                 lambda a, k: a.clone()),
