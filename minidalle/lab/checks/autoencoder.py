@@ -53,7 +53,7 @@ REPARAMETERISE = Task(
     name="reparameterise", chapter=2, difficulty=2, minutes=10, answer=vae.reparameterise,
     cases=lambda: [(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([0.5])),
                    *[(*_pair(n, 3), torch.randn(n, 3)) for n in (1, 4)]],
-    properties=(Property("the noise is the argument: a sample lies on the side of its mean to which it points",
+    properties=(Property("the noise is given to you, and a sample lies where it points",
                          lambda z, mu, _, noise: bool(((z - mu) * noise >= 0).all())),),
     mistakes=(
         Mistake("exp(ln σ²) is the variance; the noise is multiplied by σ, its square root.",
