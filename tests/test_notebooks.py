@@ -6,6 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from minidalle.lab.notebooks import with_minutes
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 CHAPTERS = sorted(FOLDER.glob("[01][0-9]_*.ipynb"))
 
@@ -58,6 +60,25 @@ def test_links_lead_somewhere(path):
 def test_deterministic_cells_are_marked(path):
     """What a reader predicts and every run must print again, at any preset."""
     assert sum("NBVAL_CHECK_OUTPUT" in source for source in cells(path, "code")) >= 1
+
+
+def test_the_readme_tells_the_measured_minutes():
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert with_minutes(readme) == readme, "run python -m minidalle.lab.notebooks run"
+    assert all(re.search(rf"/{path.name}\).* \d+\.\d \|$", readme, re.M) for path in CHAPTERS)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_stored_outputs_are_whole_and_from_class(path):
+    """Catches a page that was saved half run, or from the quick preset of the tests."""
+    notebook = read(path)
+    assert notebook.metadata.minidalle.preset == "class"
+    drawn = re.compile(
+        r"^(pictures|curves|bars|matrix|scatter|verdicts|system_map|still|print)\b", re.M
+    )
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and drawn.match(cell.source.splitlines()[-1]):
+            assert cell.outputs, cell.source
 
 
 def test_widgets_have_a_still_beside_them():

@@ -1,15 +1,17 @@
 """Runs notebooks and writes their outputs: the only writer, so that a diff shows what changed.
 
     python -m minidalle.lab.notebooks run notebooks/*.ipynb      execute at `class`, normalise, save
-    python -m minidalle.lab.notebooks table                      the table of measured minutes
+    python -m minidalle.lab.notebooks table                      cells, sizes, measured minutes
 
 What differs from run to run without meaning is taken out: times of execution, widget state, the
-Python version, random cell names. Minutes and hardware are kept in the notebook's metadata.
+Python version, random cell names. Minutes and hardware are kept in the notebook's metadata, and
+the minutes go from there into the README's table of chapters.
 """
 
 import argparse
 import os
 import platform
+import re
 import sys
 import time
 from pathlib import Path
@@ -79,6 +81,15 @@ def table(folder: Path = FOLDER) -> str:
     return "\n".join(rows)
 
 
+def with_minutes(readme: str, folder: Path = FOLDER) -> str:
+    """The README with measured minutes in the last column of its table of chapters."""
+    for path in folder.glob("*.ipynb"):
+        minutes = nbformat.read(path, as_version=4).metadata.minidalle.minutes
+        row = rf"^(\| \[[^]]*\]\({folder.name}/{path.name}\) \|.*\|)[^|]*\|$"
+        readme = re.sub(row, rf"\1 {minutes} |", readme, flags=re.M)
+    return readme
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m minidalle.lab.notebooks")
@@ -94,6 +105,8 @@ def main(argv: list[str] | None = None) -> int:
         nbformat.write(notebook, path)
         minutes = notebook.metadata["minidalle"]["minutes"]
         print(f"{path}: {minutes} minutes, {path.stat().st_size // 1000} kB", file=sys.stderr)
+    readme = FOLDER.parent / "README.md"
+    readme.write_text(with_minutes(readme.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 
