@@ -6,12 +6,15 @@ same tests among all others.
 """
 
 import sys
+import warnings
 from collections import defaultdict
 from typing import NamedTuple
 
 import pytest
 
 from minidalle.errors import MinidalleError
+
+GOES_ON = "(no message is due: the work goes on)"
 
 
 class Row(NamedTuple):
@@ -88,7 +91,7 @@ ROWS = [
 
 
 class Recorder:
-    """Notes the outcome of every test, and what MinidalleError said while it ran."""
+    """Notes the outcome of every test, and what an error or a warning of ours said in it."""
 
     def __init__(self) -> None:
         self.outcomes, self.messages, self.now = defaultdict(list), {}, ""
@@ -99,6 +102,14 @@ class Recorder:
             said(error, *arguments)
 
         MinidalleError.__init__ = init
+        warn = warnings.warn
+
+        def tell(message, category=None, *arguments, **options) -> None:
+            if category in (None, UserWarning):
+                recorder.messages.setdefault(recorder.now, str(message))
+            warn(message, category, *arguments, **options)
+
+        warnings.warn = tell
 
     def pytest_runtest_setup(self, item) -> None:
         self.now = item.nodeid.split("[")[0]
@@ -117,7 +128,7 @@ def main() -> int:
         outcomes = [o for node in row.nodes for o in recorder.outcomes[node] or ["missing"]]
         bad = [o for o in outcomes if o != "passed"]
         failed += bool(bad)
-        told = next((recorder.messages[n] for n in row.nodes if recorder.messages.get(n)), "")
+        told = next((recorder.messages[n] for n in row.nodes if recorder.messages.get(n)), GOES_ON)
         verdict = f"NOT SURVIVED: {', '.join(bad)}" if bad else "survived"
         print(f"{row.fault:36} provoked {len(outcomes):3} ways   {verdict}   {told}")
     print(f"{len(ROWS) - failed} of {len(ROWS)} faults survived")
