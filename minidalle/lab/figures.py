@@ -168,6 +168,9 @@ def curves(
                       va="bottom", color=FAINT, fontsize=8.5)  # fmt: skip
     if log_x:
         axis.set_xscale("log")
+        if x is not None and len(x) <= 10:  # what was measured, not powers of ten
+            axis.set_xticks(x, [f"{value:g}" for value in x])
+            axis.minorticks_off()
     _dress(axis, labels, title, legend=len(series) > 1)
     first_last = "; ".join(
         f"{name} from {_number(v[0])} to {_number(v[-1])}" for name, v in series.items() if len(v)
@@ -196,8 +199,8 @@ def bars(
         axis.set_xticks(range(1, len(names), 2), names[1::2])
     for name, value in (lines or {}).items():
         axis.axhline(value, color=COLOURS[1], linewidth=1, linestyle=(0, (4, 3)))
-        axis.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right",
-                      va="bottom", color=COLOURS[1])  # fmt: skip
+        axis.annotate(name, (1.01, value), xycoords=("axes fraction", "data"), ha="left",
+                      va="center", color=COLOURS[1])  # fmt: skip
     _dress(axis, labels, title)
     told = "; ".join(f"{name} {_number(value)}" for name, value in values.items())
     return finish(figure, alt or f"{title or labels[1]}: {told}")

@@ -67,13 +67,17 @@ def hardware() -> str:
     return f"{os.cpu_count()} CPU cores, {platform.machine()}"
 
 
+def _facts(notebook) -> dict:
+    return notebook.metadata.get("minidalle", {})  # nothing in one that was never run
+
+
 def table(folder: Path = FOLDER) -> str:
     """Chapter, cells, size and measured minutes, as Markdown."""
     rows = ["| chapter | minutes | cells | kB |", "| --- | --- | --- | --- |"]
     for path in sorted(folder.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
-        facts = notebook.metadata.get("minidalle", {})
+        facts = _facts(notebook)
         rows.append(
             f"| [{title}]({folder.name}/{path.name}) | {facts.get('minutes', '?')}"
             f" | {len(notebook.cells)} | {path.stat().st_size // 1000} |"
@@ -84,7 +88,7 @@ def table(folder: Path = FOLDER) -> str:
 def with_minutes(readme: str, folder: Path = FOLDER) -> str:
     """The README with measured minutes in the last column of its table of chapters."""
     for path in folder.glob("*.ipynb"):
-        minutes = nbformat.read(path, as_version=4).metadata.minidalle.minutes
+        minutes = _facts(nbformat.read(path, as_version=4)).get("minutes", "?")
         row = rf"^(\| \[[^]]*\]\({folder.name}/{path.name}\) \|.*\|)[^|]*\|$"
         readme = re.sub(row, rf"\1 {minutes} |", readme, flags=re.M)
     return readme
