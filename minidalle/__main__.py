@@ -6,6 +6,7 @@ at the next step, saved, with 130 and 143.
 
 import argparse
 import json
+import os
 import signal
 import sys
 import warnings
@@ -30,8 +31,10 @@ def generate(args: argparse.Namespace) -> None:
         temperature=args.temperature, guidance=args.guidance, top_k=args.top_k, top_p=args.top_p,
     )  # fmt: skip
     out = ranked.save(args.out)
-    if args.show:
-        ranked.strip().show(title=ranked.caption)  # in the system's own viewer, where there is one
+    if args.show and _no_screen():
+        print(f"note: no screen here to show them on; open {out}", file=sys.stderr)
+    elif args.show:
+        ranked.strip().show(title=ranked.caption)  # in the system's own viewer
     if args.json:
         print(json.dumps({
             "caption": ranked.caption, "seed": args.seed, "candidates": args.candidates,
@@ -41,6 +44,12 @@ def generate(args: argparse.Namespace) -> None:
     else:
         scores = ", ".join(f"{s:.3f}" for s in ranked.scores)
         print(f"{out}: best {len(ranked.scores)} of {args.candidates}, similarity {scores}")
+
+
+def _no_screen() -> bool:
+    """A server or a container: what would look for a viewer there only complains."""
+    screens = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return sys.platform == "linux" and not screens
 
 
 def train(args: argparse.Namespace) -> None:

@@ -38,6 +38,22 @@ def test_generate_prints_json(smoke_bundle, tmp_path, capsys):
     assert result["out"] == str(out) and out.exists()
 
 
+@pytest.mark.parametrize("screen", ["", ":0"])
+def test_show_opens_a_viewer_where_there_is_a_screen(
+    smoke_bundle, tmp_path, capsys, monkeypatch, screen
+):
+    """Catches a viewer that is looked for in a container, and complains line after line."""
+    shown = []
+    monkeypatch.setattr(Image.Image, "show", lambda image, **_: shown.append(image))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("DISPLAY", screen)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    arguments = ["--bundle", str(smoke_bundle), "--candidates", "2", "--keep", "2", "--show"]
+    assert main(["generate", "a cat", *arguments, "--out", str(tmp_path / "p.png")]) == 0
+    told = f"open {tmp_path / 'p.png'}" in capsys.readouterr().err
+    assert (len(shown), told) == ((1, False) if screen else (0, True))
+
+
 def test_training_on_a_zip_of_ones_own_pictures(tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "mine.zip", "w") as file:
         for colour in ("red", "green", "blue", "white", "black"):

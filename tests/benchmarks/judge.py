@@ -182,9 +182,10 @@ def ruined(n: int) -> None:
 def mutated(n: int) -> None:
     book, tried = Storybook(), {}
     for i in range(n):
-        reading = judge.read(book.image("validation", i))
+        image = book.image("validation", i)
+        seen = judge.read(image).facts  # None where a thing is unreadable
         for fact, facts in mutations(parse(book.caption("validation", i))):
-            verdict = judge.holds(facts, reading.facts)
+            verdict = judge.holds(facts, seen) if seen else judge.score(image, facts)
             only = [f for f, right in verdict.facts.items() if not right] == [fact]
             tried.setdefault(fact, []).append((not verdict.right, only))
     print(
