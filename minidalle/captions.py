@@ -10,6 +10,7 @@ left to right: sizes and colours wait for the noun that they belong to.
 
 import random
 import re
+from typing import NamedTuple
 
 from minidalle.errors import MinidalleError
 from minidalle.facts import COLOURS, PLAYERS, Facts, Thing
@@ -83,21 +84,31 @@ POSTURES = {
 # --- Writing --------------------------------------------------------------------------------------
 
 
-def describe(scene, language: str = "en", seed: int | str = 0, colours_told: float = 0.7) -> str:
+class Told(NamedTuple):
+    """How often a caption tells what it may leave open."""
+
+    colours: float = 0.7
+    relation: float = 0.55
+
+
+USUAL = Told()
+
+
+def describe(scene, language: str = "en", seed: int | str = 0, told: Told = USUAL) -> str:
     """One caption of a scene, always the same for a seed."""
     rng = random.Random(f"caption {seed}")
-    return phrase(tell(scene.facts, rng, colours_told), language, rng)
+    return phrase(tell(scene.facts, rng, told), language, rng)
 
 
-def tell(facts: Facts, rng: random.Random, colours_told: float = 0.7) -> Facts:
-    """Choose what a caption says of a scene. A relation and the colours are told or left open,
-    the colours told in a share `colours_told` of captions.
+def tell(facts: Facts, rng: random.Random, told: Told = USUAL) -> Facts:
+    """Choose what a caption says of a scene. The colours, the size of a lone thing, the relation
+    and the place are told or left open.
 
     A pair in no told relation is named as one reads a page, from the top and from the left.
     """
-    coloured = rng.random() < colours_told
+    coloured = rng.random() < told.colours
     sized = len(facts.things) == 1 and rng.random() < 0.5
-    related = not facts.is_group and rng.random() < 0.55
+    related = not facts.is_group and rng.random() < told.relation
     things = tuple(
         Thing(t.kind, t.colour if coloured else None, t.size if sized else None)
         for t in facts.things

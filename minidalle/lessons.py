@@ -21,7 +21,7 @@ from minidalle.captions import LANGUAGES, describe
 from minidalle.dvae import DVAE, tau_at
 from minidalle.errors import MinidalleError
 from minidalle.sources import Source, caption_of, to_tensor
-from minidalle.storybook import COLOURS_TOLD, Storybook, render, sibling
+from minidalle.storybook import TOLD, Storybook, render, sibling
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import FitConfig
 
@@ -120,7 +120,7 @@ def clip_pairs(source: Source, step: int, n: int) -> tuple[list[np.ndarray], lis
         if isinstance(source, Storybook):
             scene = source.scene("train", i)
             for s in (scene, *(sibling(scene, f"{i} {k}") for k in range(SIBLINGS))):
-                caption = describe(s, LANGUAGES[i % 2], f"clip {i}", COLOURS_TOLD["train"])
+                caption = describe(s, LANGUAGES[i % 2], f"clip {i}", TOLD["train"])
                 found.setdefault(caption, render(s, source.size))
         else:
             found.setdefault(source.caption("train", i), source.image("train", i))

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from minidalle.captions import describe
+from minidalle.captions import Told, describe
 from minidalle.facts import (
     COLOURS,
     KINDS,
@@ -44,8 +44,12 @@ SPLITS = ("train", "validation", "compositions")
 # which of two things is where, and in which colour, is learnt last.
 LAYOUTS = {"lone": 7, "group": 4, "pair": 9}
 TRAIN_LAYOUTS = {"lone": 4, "group": 3, "pair": 13}
-# And how often a caption tells the colours: training tells them more often, for the same reason.
-COLOURS_TOLD = {"train": 0.9, "validation": 0.7, "compositions": 1.0}
+# And what a caption tells: training leaves less open, for the same reason.
+TOLD = {
+    "train": Told(colours=0.9, relation=0.8),
+    "validation": Told(),
+    "compositions": Told(colours=1.0),
+}
 
 # One colour a kind is never shown in training: ten per cent of all (kind, colour) pairs. A model
 # that draws them has understood kind and colour apart.
@@ -216,4 +220,4 @@ class Storybook:
     def caption(self, split: str, i: int, language: str = "en") -> str:
         """Captions of `compositions` always state the colour: that is what they test."""
         seed = f"{split} {self.seed} {i}"
-        return describe(self.scene(split, i), language, seed, COLOURS_TOLD[split])
+        return describe(self.scene(split, i), language, seed, TOLD[split])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidalle import judge
-from minidalle.captions import parse, tell
+from minidalle.captions import Told, parse, tell
 from minidalle.errors import MinidalleError
 from minidalle.facts import COLOURS, KINDS, PLACES, Facts, Thing, mutations
 from minidalle.sprites import backdrop
@@ -323,7 +323,7 @@ def test_pixels_and_truth_agree_on_captions_of_other_pictures():
     rng = random.Random(0)
     for scene, image, _ in samples("compositions", 60):
         other = sibling(scene, rng.random()).facts if rng.random() < 0.7 else scene.facts
-        asked = tell(other, rng, colours_told=1.0)
+        asked = tell(other, rng, Told(colours=1.0))
         assert judge.score(image, asked) == judge.holds(asked, scene.facts)
 
 
