@@ -23,6 +23,7 @@ def generate(args: argparse.Namespace) -> None:
     """Caption → ranked pictures, one labelled strip."""
     from minidalle.pipeline import MiniDALLE
 
+    _can_write(args.out)
     model = MiniDALLE.load(args.bundle, args.device)
     steps = model.dvae.config.grid**2
     bar = partial(tqdm, total=steps, desc="drawing", unit="code", disable=args.json or None)
@@ -66,7 +67,7 @@ def train(args: argparse.Namespace) -> None:
 
     device = parallel.join(pick_device(args.device))
     leads = parallel.rank() == 0  # the others train as well, in silence
-    chosen = preset(args.preset).in_parts(args.accumulate)
+    chosen = preset(args.preset).with_batch_size(args.batch_size).in_parts(args.accumulate)
     out = args.out or Path("runs") / chosen.name
     if args.data:
         if args.data.is_file():  # an archive: one process unpacks it, the others find it unpacked
@@ -83,12 +84,16 @@ def train(args: argparse.Namespace) -> None:
         source = Storybook(chosen.dvae.image_size)
     stages = Stages(chosen, source, out, device)
     names = STAGES if args.stage == "all" else (args.stage,)
-    with _Stop() as stop:
+    for name in names:
+        stages.check(name)  # before the first of them takes an hour
+    with _Stop() as stop, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "caption cut")  # told once, of all of them
         for name in names:
             if name == "tokenizer":
                 tokenizer = stages.tokenizer()
                 if leads:
                     print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
+                    _tell_of_long_captions(source, tokenizer, chosen.prior.text_length)
                 continue
             with (
                 closing(stages.train(name, args.resume)) as records,
@@ -112,6 +117,18 @@ def train(args: argparse.Namespace) -> None:
         print(f"bundle: {assemble(stages)}")
 
 
+def _tell_of_long_captions(source, tokenizer, length: int) -> None:
+    """One line for all of them, and not one for each as it is read."""
+    captions = {source.caption("train", i) for i in range(source.epoch or 0)}
+    long = [c for c in captions if len(tokenizer.encode(c.lower())) > length]
+    if long:
+        print(
+            f"note: {len(long)} of {len(captions)} captions are longer than {length} tokens and are"
+            f" cut there, for instance {long[0]!r}",
+            file=sys.stderr,
+        )
+
+
 class _Stop:
     """Turns SIGINT and SIGTERM into a flag, so that the step at hand is finished and saved."""
 
@@ -129,19 +146,31 @@ class _Stop:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """The report of evaluate.py, as a table and as JSON."""
+    """The report of evaluate.py as JSON."""
     from minidalle.evaluate import evaluate as measure
     from minidalle.pipeline import MiniDALLE
 
+    if args.json:
+        _can_write(args.json)
     model = MiniDALLE.load(args.bundle, args.device)
+    if not model.info.get("source", "the storybook").startswith("the storybook"):
+        print(f"note: trained on {model.info['source']}; judged on the storybook", file=sys.stderr)
     bar = partial(tqdm, total=args.captions, desc="judging", unit="caption")
     report, _ = measure(
         model, args.split, args.language, args.captions, args.candidates, args.seed, bar
     )
     text = json.dumps(report, indent=2)
+    print(text)
     if args.json:
         args.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+
+
+def _can_write(file: Path) -> None:
+    """Raises MinidalleError at once for what would fail after minutes of drawing."""
+    if not file.parent.is_dir():
+        raise MinidalleError(f"cannot write {file}: there is no folder {file.parent}; make it")
+    if file.is_dir():
+        raise MinidalleError(f"cannot write {file}: it is a folder; name a file")
 
 
 def check(args: argparse.Namespace) -> None:
@@ -164,7 +193,7 @@ def parser() -> argparse.ArgumentParser:
     g.set_defaults(run=generate)
     g.add_argument("caption", help='in English or Chinese: "a red car on the grass"')
     g.add_argument("--candidates", type=int, default=32, help="pictures to draw (32)")
-    g.add_argument("--keep", type=int, default=4, help="pictures to keep, best first (4)")
+    g.add_argument("--keep", type=int, help="pictures to keep, best first (4, or all if fewer)")
     g.add_argument("--seed", type=int, default=0, help="another seed, other pictures (0)")
     g.add_argument("--temperature", type=float, help="below 1 safer, above 1 wilder")
     g.add_argument("--guidance", type=float, help="how hard to follow the caption; 1 is plain")
@@ -185,6 +214,8 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--out", type=Path, help="where checkpoints go (runs/PRESET)")
     t.add_argument("--accumulate", type=int, default=1, metavar="N",
                    help="draw each batch in N parts, to save memory; not CLIP's (1)")  # fmt: skip
+    t.add_argument("--batch-size", type=int, metavar="N",
+                   help="pictures an update, in every stage trained (the preset's)")  # fmt: skip
     t.add_argument("--resume", action="store_true", help="go on where an earlier run stopped")
 
     e = commands.add_parser("evaluate", help="measure caption fidelity with the exact judge")
@@ -206,7 +237,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--json", action="store_true", help="print the result as JSON")
 
     for command in (g, t, e):
-        command.add_argument("--device", help="cpu, cuda, cuda:1, mps (a GPU where there is one)")
+        command.add_argument("--device", help="cpu, cuda, cuda:1, mps (cuda if there is one)")
     return top
 
 
@@ -218,6 +249,13 @@ def main(argv: list[str] | None = None) -> int:
         args.run(args)
     except MinidalleError as error:
         print(f"minidalle: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that is full or not ours to write, of which nobody spoke
+        if error.filename is None:
+            raise
+        print(
+            f"minidalle: {error.filename}: {error.strerror}; choose another place", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         return 130

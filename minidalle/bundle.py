@@ -12,11 +12,12 @@ def assemble(stages: Stages, directory: Path | None = None) -> Path:
     """Gather the trained stages into one bundle; returns its directory (OUT/bundle)."""
     words = {
         word
-        for i in range(stages.preset.captions)
+        for i in range(max(stages.preset.captions, stages.source.epoch or 0))
         for word in WORD.findall(caption_of(stages.source, "train", i).lower())
     }
     info = {
         "preset": stages.preset.name,
+        "source": stages.source.name,
         "sampling": asdict(stages.preset.sampling),
         "words": sorted(words),
     }

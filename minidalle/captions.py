@@ -245,7 +245,10 @@ def _lexicon() -> dict[str, tuple[str, object]]:
             if language == "en":
                 entries[_plural(name)] = ("named", meaning)
     entries["an"] = ("count", 1)
-    entries["grey"] = entries["gray"] = ("unknown", None)
+    entries |= dict.fromkeys(("grey", "gray", "gold", "silver", "灰色"), ("unknown", "colour"))
+    entries |= {str(count): ("count", count) for count in (1, 2, 3)}
+    more = ["four", "five", "six", "many", *"四五六七八九十几", *map(str, range(4, 100))]
+    entries |= dict.fromkeys(more, ("unknown", "number"))
     for prefix in ("a picture of", "a drawing of"):
         entries[prefix] = ("glue", None)
     return entries
@@ -261,12 +264,18 @@ _PATTERN = re.compile(
 
 
 def parse(caption: str) -> Facts:
-    """Read a caption's facts. Raises MinidalleError where the storybook has no such caption."""
+    """Read a caption's facts. Words that are no part of the grammar are passed over.
+
+    Raises MinidalleError for a caption with none of the storybook's things, with a number or a
+    colour that it does not have, or with more things than it draws.
+    """
     things: list[Thing] = []
     relation = place = colour = size = None
     count = 1
     for match in _PATTERN.finditer(caption.lower()):
         role, meaning = LEXICON[match.group()]
+        if role == "unknown":
+            raise MinidalleError(f"the storybook has no such {meaning}: {match.group()!r}")
         if role == "count":
             count = meaning
         elif role == "colour":

@@ -2,11 +2,14 @@
 
 Every caption of a held-out split is drawn; the judge reads the pictures back; a caption counts as
 right when every fact that it states holds. The same captions are counted twice: by the first
-candidate, and by the one that CLIP ranks first of many. The error that is left has three sources:
+candidate, and by the one that CLIP ranks first of many. What is lost by the latter has two parts:
 
-    dvae     the caption's own picture, only encoded and decoded, already loses a fact
     prior    none of the candidates is right
     rerank   some candidate is right, but CLIP put another first
+
+Beside them stands what the dVAE loses by itself, a bound on what can be drawn with its codes:
+
+    dvae     the caption's own picture, only encoded and decoded, already loses a fact
 """
 
 from collections import defaultdict
@@ -20,6 +23,7 @@ from torch import Tensor
 from minidalle import judge
 from minidalle.captions import parse
 from minidalle.clip import retrieval_at_1
+from minidalle.errors import MinidalleError
 from minidalle.facts import SKILLS
 from minidalle.pipeline import MiniDALLE
 from minidalle.quantize import Usage, usage
@@ -57,7 +61,7 @@ def draw_all(
 
 
 def skills(drawn: Sequence[Drawn], right: Sequence[bool]) -> dict[str, float]:
-    """Share right of each of the six skills that the captions test."""
+    """Share right of each skill, of those of the six that some caption tests."""
     by_skill = defaultdict(list)
     for d, r in zip(drawn, right, strict=True):
         by_skill[d.skill].append(r)
@@ -138,8 +142,10 @@ def evaluate(
     """The whole report, ready for JSON, and every caption's drawings.
 
     candidates: how many drawings CLIP chooses from, for each column of the report. 1 is the first
-    drawing, with no choice.
+    drawing, with no choice. Raises MinidalleError where there is nothing to count.
     """
+    if captions < 1 or min(candidates, default=0) < 1:
+        raise MinidalleError("captions and candidates must be at least 1")
     book = Storybook(model.dvae.config.image_size)
     most = max(candidates)
     drawn = list(progress(draw_all(model, book, split, language, captions, most, seed)))

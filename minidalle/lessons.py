@@ -111,8 +111,9 @@ def clip_pairs(source: Source, step: int, n: int) -> tuple[list[np.ndarray], lis
     """
     found: dict[str, np.ndarray] = {}  # by caption: none comes twice
     first = i = step * 2 * n
+    longest = max(20 * n, 2 * (source.epoch or 0))  # a whole epoch lies in it, wherever it begins
     while len(found) < n:
-        if i - first > 20 * n:
+        if i - first > longest:
             raise MinidalleError(
                 f"CLIP needs {n} different captions a batch and there are only {len(found)}:"
                 " add captions, or choose a smaller batch size"

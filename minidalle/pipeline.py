@@ -29,7 +29,9 @@ from minidalle.tokenizer import Tokenizer
 from minidalle.training import pick_device
 from minidalle.weights import load_weights
 
-WORD = re.compile(r"[㐀-鿿]|[^\W\d_㐀-鿿]+")  # a Chinese character, or a run of other letters
+# A Chinese character, a run of other letters and digits, or a pictograph.
+WORD = re.compile(r"[㐀-鿿]|[^\W_㐀-鿿]+|[\u2600-\u27bf\U0001f300-\U0001faff]")
+VISIBLE = re.compile(r"[^\s\u200b-\u200f\u2060\ufeff]")  # neither space nor of no width
 MODELS = {"dvae": (DVAE, DVAEConfig), "prior": (Prior, PriorConfig), "clip": (CLIP, CLIPConfig)}
 
 
@@ -86,12 +88,27 @@ class MiniDALLE:
     def load(cls, bundle: str | Path | None = None, device: str | None = None) -> "MiniDALLE":
         """Load a bundle; without a name, the one that ships with the package."""
         directory = Path(bundle) if bundle else default_bundle()
+        if (directory / "bundle").is_dir():  # the --out of a training
+            directory = directory / "bundle"
         tensors, documents = checkpoint.load(directory)
+        if not documents.keys() >= {"tokenizer", "config", "info"} or not tensors.keys() >= set(
+            MODELS
+        ):
+            raise MinidalleError(
+                f"{directory} is a checkpoint, and not a bundle: name the directory that"
+                " minidalle train all has written (OUT/bundle)"
+            )
         models = {}
         for name, (kind, config_kind) in MODELS.items():
             saved = documents["config"][name]
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
-            config = config_kind(**values)
+            try:
+                config = config_kind(**values)
+            except TypeError as error:
+                raise MinidalleError(
+                    f"{directory}: the {name} is of another release of minidalle ({error}): use"
+                    " that release, or train again"
+                ) from error
             models[name] = kind(config)
             state = {key: value.float() for key, value in tensors[name].items()}
             load_weights(
@@ -150,7 +167,7 @@ class MiniDALLE:
         self,
         caption: str,
         candidates: int = 32,
-        keep: int = 4,
+        keep: int | None = None,
         seed: int = 0,
         *,
         prime: Tensor | None = None,
@@ -159,12 +176,16 @@ class MiniDALLE:
     ) -> Ranked:
         """Draw `candidates` pictures and keep the `keep` that CLIP finds closest to the caption.
 
+        keep: 4, or all where there are fewer, unless told otherwise.
         prime: codes of the first rows, which every candidate keeps: the picture is completed.
         sampling: temperature, top_k, top_p, guidance; what is left out is the bundle's own choice.
         Warns of a caption cut short and of words never seen. Raises MinidalleError.
         """
-        if not caption.strip():
+        if not VISIBLE.search(caption):
             raise MinidalleError('a caption is needed, for instance "a red car on the grass"')
+        if candidates < 1:
+            raise MinidalleError(f"{candidates} candidates: draw at least 1")
+        keep = min(4, candidates) if keep is None else keep
         if not 1 <= keep <= candidates:
             raise MinidalleError(f"keep {keep} of {candidates} candidates: from 1 to all of them")
         unseen = self.unseen(caption)

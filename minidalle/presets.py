@@ -36,6 +36,13 @@ class Preset:
         """Updates that a notebook makes where it would make `steps` at class."""
         return max(6, round(self.lesson * steps))
 
+    def with_batch_size(self, size: int | None) -> "Preset":
+        """The same, every stage with batches of that size; None leaves each its own."""
+        if size is None:
+            return self
+        fits = {name: getattr(self, name) for name in ("dvae_fit", "prior_fit", "clip_fit")}
+        return replace(self, **{k: replace(v, batch_size=size) for k, v in fits.items()})
+
     def in_parts(self, accumulate: int) -> "Preset":
         """The same, each batch drawn in parts; not CLIP's, whose loss needs it whole."""
         fits = {name: getattr(self, name) for name in ("dvae_fit", "prior_fit")}

@@ -4,6 +4,7 @@ A source is a function: sample i of a split is always the same, and there is no 
 storybook world is one; `FolderSource` makes another of one's own pictures.
 """
 
+import hashlib
 from functools import lru_cache
 from typing import Protocol
 
@@ -19,21 +20,30 @@ class Source(Protocol):
     """Where pictures and captions come from: sample i of a split, always the same."""
 
     size: int  # pixels across
+    name: str  # tells this source from any other: a run goes on with the one it began with
+    epoch: int | None  # training pairs before they come again; None: never
 
-    def image(self, split: str, i: int) -> np.ndarray: ...
+    def image(self, split: str, i: int) -> np.ndarray: ...  # uint8 H W 3
 
-    def page(self, i: int) -> np.ndarray: ...  # a picture for the dVAE
+    def page(self, i: int) -> np.ndarray: ...  # a picture for the dVAE, uint8 H W 3
 
     def caption(self, split: str, i: int, language: str = "en") -> str: ...
 
 
 class FolderSource:
-    """An ImageFolder as an endless source: each epoch shows every training pair once."""
+    """An ImageFolder as an endless source: each epoch shows every training pair once.
+
+    About a tenth of the pictures are its validation split, and are not trained on.
+    """
 
     def __init__(self, folder: ImageFolder, seed: int = 0) -> None:
         self.folder, self.seed, self.size = folder, seed, folder.image_size
         train, validation = folder.split()
         self.splits = {"train": train, "validation": validation or train[:1]}
+        self.epoch = len(train)
+        captions = "\n".join(folder.caption(i) for i in train)
+        digest = hashlib.sha256(captions.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        self.name = f"{len(train)} captioned pictures ({digest})"
 
     def _index(self, split: str, i: int) -> int:
         members = self.splits[split]

@@ -11,6 +11,7 @@ it goes, and goes on from where it was stopped.
 """
 
 import json
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -57,12 +58,47 @@ class Stages:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of this directory, trained if there is none yet."""
         file = self.out / "tokenizer.json"
+        self._claim()
         if not file.exists() and parallel.rank() == 0:
-            self.out.mkdir(parents=True, exist_ok=True)
             captions = [caption_of(self.source, "train", i) for i in range(self.preset.captions)]
             Tokenizer.train(captions, self.preset.vocab_size).save(file)
         parallel.wait()
         return Tokenizer.load(file)
+
+    def _claim(self) -> None:
+        """Write down what this directory is trained on. Raises MinidalleError where that was
+        something else: its stages would not belong together."""
+        file = self.out / "source.json"
+        if parallel.rank() == 0 and not file.exists():
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps({"source": self.source.name}) + "\n", encoding="utf-8")
+            except OSError as error:
+                raise MinidalleError(
+                    f"cannot write {file}: {error.strerror}; choose another --out"
+                ) from error
+        parallel.wait()
+        known = json.loads(file.read_text(encoding="utf-8"))["source"]
+        if known != self.source.name:
+            raise MinidalleError(
+                f"{self.out} is trained on {known}, and this is {self.source.name}: give it the"
+                " same --data again, or choose another --out"
+            )
+
+    def check(self, stage: str) -> None:
+        """Raises MinidalleError where a batch of a stage is larger than the data."""
+        if stage == "tokenizer" or self.source.epoch is None:
+            return
+        size, epoch = getattr(self.preset, f"{stage}_fit").batch_size, self.source.epoch
+        kind, there = "pictures", epoch
+        if stage == "clip":  # whose batch holds no caption twice
+            kind = "different captions"
+            there = len({self.source.caption("train", i) for i in range(epoch)})
+        if there < size:
+            raise MinidalleError(
+                f"{stage} needs {size} {kind} a batch and there are only {there} to train on:"
+                f" add some, or choose --batch-size {there} or less"
+            )
 
     def steps(self, stage: str) -> int:
         """Updates that a stage takes in all."""
@@ -95,6 +131,8 @@ class Stages:
         if stage == "tokenizer":  # it has no steps
             self.tokenizer()
             return
+        self.check(stage)
+        self._claim()
         directory = self.out / stage
         leads = parallel.rank() == 0  # the one who writes
         with checkpoint.Run(directory) if leads else nullcontext() as run:
@@ -105,6 +143,8 @@ class Stages:
                 raise MinidalleError(
                     f"{directory} holds a run already: go on with --resume, or choose another --out"
                 )
+            if latest is not None and _step_of(latest) == self.steps(stage):
+                return  # it is finished, and taken as it is
             model, fit_config = self.build(stage)
             state = TrainState.start(model, fit_config)
             if latest is not None:
@@ -113,7 +153,7 @@ class Stages:
             log = self.out / f"{stage}.jsonl"
             if leads:
                 known = log.read_text().splitlines() if latest is not None and log.exists() else []
-                told = [line for line in known if json.loads(line)["step"] <= state.step]
+                told = [line for line in known if _step_told(line) <= state.step]
                 log.write_text("".join(f"{line}\n" for line in told))  # lost steps are told again
 
             def save() -> None:
@@ -123,8 +163,7 @@ class Stages:
             try:
                 for record in fit(state, losses):
                     if leads and record.step % LOG_EVERY == 0:
-                        with log.open("a") as lines:
-                            lines.write(json.dumps(record._asdict()) + "\n")
+                        _tell(log, record)
                     if record.step % SAVE_EVERY == 0 and record.step < fit_config.steps:
                         save()
                     yield record
@@ -195,6 +234,23 @@ def config_from(kind: type[nn.Module], document: dict):
     """A model's config from JSON, where tuples have become lists."""
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
     return kind.__init__.__annotations__["config"](**values)
+
+
+def _tell(log: Path, record: Record) -> None:
+    """A line for the curves. A full disk must not end a training that has room for nothing else."""
+    try:
+        with log.open("a") as lines:
+            lines.write(json.dumps(record._asdict()) + "\n")
+    except OSError as error:
+        warnings.warn(f"cannot write {log}: {error.strerror}; its line is lost", stacklevel=2)
+
+
+def _step_told(line: str) -> float:
+    """The step of a line of the log; infinity for one that was cut short."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")
 
 
 def _step_of(path: Path) -> int:

@@ -3,8 +3,8 @@
 A scene is a lone thing, a group of two or three equal things, or a pair in a relation. Things sit
 on a 12 × 12 lattice of cells, so that a picture is a puzzle of repeating pieces: a 48-pixel picture
 has 4-pixel cells, a small thing fills 5 × 5 of them, a big one 8 × 8. The dVAE's codes stand on the
-same lattice, and things keep to five spots of it, big ones to two: this is what lets a laptop learn
-the world in an hour.
+same lattice, and things keep to five spots of it, big ones to two: so small a world can be learnt
+on a laptop.
 
 Data is a function: sample i of a split is f(split, seed, i), with no state to save or lose.
 
@@ -205,6 +205,11 @@ class Storybook:
 
     size: int = 48
     seed: int = 0
+    epoch = None  # no pair need come again
+
+    @property
+    def name(self) -> str:
+        return f"the storybook of {self.size} pixels, seed {self.seed}"
 
     def scene(self, split: str, i: int) -> Scene:
         return sample_scene(f"{self.seed} {i}", split)

@@ -100,17 +100,23 @@ class TrainState:
         """
         now = json.loads(json.dumps(asdict(self.config)))
         then = {"accumulate": 1, **documents["config"]["fit"]}  # which older checkpoints lack
-        changed = [f"{k} was {then.get(k)} and is {now[k]}" for k in now if then.get(k) != now[k]]
+        fixed = [k for k in now if k != "accumulate"]
+        changed = [f"{k} was {then.get(k)} and is {now[k]}" for k in fixed if then.get(k) != now[k]]
         if changed:
             raise MinidalleError(
                 f"{file} was trained otherwise: {', '.join(changed)}; go on with the settings that"
                 " it began with, or choose another --out"
             )
-        ranks = documents["config"].get("ranks", 1)
+        ranks, parts = documents["config"].get("ranks", 1), then["accumulate"]
+        otherwise = ""
         if ranks != parallel.ranks():
+            otherwise = f"by {ranks} processes and now there are {parallel.ranks()}"
+        elif parts != now["accumulate"]:
+            otherwise = f"in {parts} parts a batch and now there are {now['accumulate']}"
+        if otherwise:
             warnings.warn(
-                f"{file} was trained by {ranks} processes and now there are {parallel.ranks()}: the"
-                " same pictures in the same order, but no longer bit for bit the same weights",
+                f"{file} was trained {otherwise}: the same pictures in the same order, but no"
+                " longer bit for bit the same weights",
                 stacklevel=2,
             )
         configs = {"config": asdict(self.model.config), "saved_config": documents["model_config"]}
@@ -120,8 +126,16 @@ class TrainState:
         self.step = documents["config"]["step"]
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """A GPU's allocator has an error of its own, the CPU's only its words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def pick_device(name: str | None = None) -> torch.device:
-    """The device asked for, else a GPU where there is one. A missing device is an error."""
+    """The device asked for, else an NVIDIA or AMD GPU where there is one, else the CPU.
+
+    Apple's is taken only by its name, "mps". Raises MinidalleError for a device that is not there.
+    """
     there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     there += ["mps"] if torch.backends.mps.is_available() else []
     if name is None:
@@ -172,11 +186,14 @@ def fit(
         state.optimizer.zero_grad(set_to_none=True)
         try:
             told = [_backward(state, losses, device, number) for number in range(config.accumulate)]
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            parts, half = 2 * config.accumulate, max(1, config.batch_size // 2)
             raise MinidalleError(
                 f"out of memory on {device} at batch size {config.batch_size}: draw it in parts"
-                f" (accumulate {2 * config.accumulate}, or --accumulate {2 * config.accumulate}),"
-                f" or try a batch size of {max(1, config.batch_size // 2)}"
+                f" (accumulate {parts}, or --accumulate {parts}; CLIP's cannot be), or begin"
+                f" again with a batch size of {half} (--batch-size {half})"
             ) from error
         names, values = told[0]._fields, torch.stack([torch.stack(parts) for parts in told]).mean(0)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]

@@ -65,7 +65,10 @@ ROWS = [
     Row("device missing", "training", "test_a_missing_device_lists_those_there_are"),
     Row("nothing to learn from", "datasets",
         "test_nothing_to_learn_from test_every_picture_is_bad"),
-    Row("batch larger than the data", "stages", "test_clip_says_when_there_are_too_few_captions"),
+    Row("batch larger than the data", "stages",
+        "test_a_batch_larger_than_the_data_is_refused"
+        " test_clip_says_when_there_are_too_few_captions"),
+    Row("going on with other data", "stages", "test_a_run_goes_on_with_what_it_began_with"),
     Row("not a picture, or truncated", "datasets",
         "test_truncated_pictures_and_no_pictures_are_skipped_and_listed"
         " test_pictures_that_are_missing_pipes_or_of_another_kind"),

@@ -53,7 +53,7 @@ def test_sampling_settings_reach_the_drawing(smoke_model):
     assert len({c.tobytes() for c in greedy.codes}) == 1
 
 
-@pytest.mark.parametrize("caption", ["", "  ", "\n"])
+@pytest.mark.parametrize("caption", ["", "  ", "\n", "\u200b \ufeff"])
 def test_an_empty_caption_is_asked_for(smoke_model, caption):
     with pytest.raises(MinidalleError, match="a caption is needed"):
         smoke_model.generate(caption)
@@ -65,6 +65,8 @@ def test_words_never_seen_are_named(smoke_model):
         smoke_model.generate("a red zeppelin", 1, 1)
     with pytest.warns(UserWarning, match="艇"):
         smoke_model.generate("一艘红色的艇", 1, 1)
+    with pytest.warns(UserWarning, match="never seen in training: 7, 🐻"):
+        smoke_model.generate("7 red cats and a 🐻", 1, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         smoke_model.generate("a red cat", 1, 1)
@@ -90,6 +92,20 @@ def test_any_text_draws_something(smoke_model, caption):
 def test_impossible_numbers_are_refused(smoke_model, candidates, keep):
     with pytest.raises(MinidalleError, match="candidates"):
         smoke_model.generate("a cat", candidates, keep)
+
+
+def test_of_few_candidates_all_are_kept(smoke_model):
+    """Catches a default of 4 that refuses the 1 that was asked for."""
+    assert len(smoke_model.generate("a cat", candidates=1).images) == 1
+
+
+def test_a_bundle_of_another_release_says_so(smoke_bundle, tmp_path):
+    """Catches a TypeError for a setting that this release does not know."""
+    tensors, documents = checkpoint.load(smoke_bundle)
+    documents["config"]["prior"]["experts"] = 4
+    checkpoint.save(tmp_path / "newer", tensors, documents)
+    with pytest.raises(MinidalleError, match=r"prior is of another release .*experts"):
+        MiniDALLE.load(tmp_path / "newer", device="cpu")
 
 
 def test_a_bundle_draws_the_same_after_a_round_trip(smoke_model, smoke_bundle, tmp_path):

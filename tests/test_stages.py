@@ -21,9 +21,10 @@ from minidalle.pipeline import MiniDALLE
 from minidalle.presets import preset
 from minidalle.sampling import SamplingConfig, draw, generators
 from minidalle.sources import FolderSource, caption_of, to_tensor, to_uint8
-from minidalle.stages import Stages
+from minidalle.stages import Stages, _tell
 from minidalle.storybook import Storybook
 from minidalle.tokenizer import Tokenizer
+from minidalle.training import Record
 
 SMOKE, CPU = preset("smoke"), torch.device("cpu")
 MODELS = ("dvae", "prior", "clip")
@@ -276,6 +277,51 @@ def test_clip_sees_half_of_the_pictures_as_the_dvae_paints_them(trained):
     x, dvae = to_tensor(images, CPU), stages.model("dvae")
     assert torch.equal(seen, torch.cat([dvae.decode(dvae.encode(x[:2])), x[2:]]))
     assert torch.equal(text, stages.tokenizer().batch(captions, SMOKE.clip.text_length))
+
+
+def test_a_run_goes_on_with_what_it_began_with(trained, tmp_path):
+    """Catches --resume with --data forgotten: one stage of a storybook, the next of photographs."""
+    stages, _ = trained
+    other = new(stages.out, FolderSource(Shelf(size=48)))
+    for stage in ("tokenizer", *MODELS):
+        with pytest.raises(MinidalleError, match="is trained on the storybook of 48 pixels"):
+            list(other.train(stage, resume=True))
+    folders = [FolderSource(Shelf(caption=text)) for text in ("picture {}", "drawing {}")]
+    assert folders[0].name != folders[1].name
+    assert folders[0].name == FolderSource(Shelf()).name
+
+
+@pytest.mark.parametrize("stage", MODELS)
+def test_a_batch_larger_than_the_data_is_refused(stage, tmp_path):
+    stages = new(tmp_path, FolderSource(Shelf(validation=range(3, 9))))
+    with pytest.raises(MinidalleError, match=f"{stage} needs 4 .* only 3 .* --batch-size 3"):
+        next(stages.train(stage))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_stage_is_taken_as_it_is(trained):
+    """Catches a bundle that can no longer be made once a later stage needed a smaller batch."""
+    stages, _ = trained
+    other = new(stages.out, chosen=SMOKE.with_batch_size(2).in_parts(2))
+    assert [list(other.train(stage, resume=True)) for stage in MODELS] == [[], [], []]
+
+
+def test_a_log_that_was_cut_short_is_mended(tmp_path, monkeypatch):
+    """A disk that was full for a moment leaves half a line; the training goes on without it."""
+    monkeypatch.setattr("minidalle.stages.LOG_EVERY", 1)
+    stages = new(tmp_path)
+    records = stages.train("dvae")
+    next(records), next(records)
+    records.close()
+    log = tmp_path / "dvae.jsonl"
+    with log.open("a") as lines:
+        lines.write('{"step": 2, "lo')
+    rest = [r.step for r in stages.train("dvae", resume=True)]
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, *rest]
+    log.unlink()
+    log.mkdir()  # as good as a full disk: nothing can be appended
+    with pytest.warns(UserWarning, match=r"dvae\.jsonl: Is a directory; its line is lost"):
+        _tell(log, Record(1, 2, {}, 0.0, 0.0, 0.0))
 
 
 def test_clip_is_never_drawn_in_parts(trained):

@@ -183,6 +183,7 @@ def test_all_skills_and_templates_occur():
         ),
         ("three blue fish at night", Facts((Thing("fish", "blue"),) * 3, None, "night")),
         ("the cats of the sea", Facts((Thing("cat"),))),
+        ("3 red cars", Facts((Thing("car", "red"),) * 3)),
     ],
 )
 def test_known_captions(caption, facts):
@@ -197,6 +198,15 @@ def test_known_captions(caption, facts):
 def test_captions_without_a_thing_are_refused(caption):
     """An empty Facts would hold for every picture."""
     with pytest.raises(MinidalleError, match="try: a red car"):
+        parse(caption)
+
+
+@pytest.mark.parametrize(
+    "caption", ["four red cars", "12 cars", "四辆红色的汽车", "a grey cat", "一只灰色的猫"]
+)
+def test_numbers_and_colours_that_there_are_not_are_refused(caption):
+    """Catches one red car that is right for "four red cars"."""
+    with pytest.raises(MinidalleError, match=r"the storybook has no such (number|colour)"):
         parse(caption)
 
 

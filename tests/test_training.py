@@ -1,6 +1,7 @@
 """The loop: a record a step, and a run that was stopped goes on as if it never had been."""
 
 import copy
+import json
 import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -242,17 +243,19 @@ def test_an_absurd_learning_rate_is_told():
     assert state.step < 8
 
 
-def test_out_of_memory_suggests_a_batch_size():
-    """Catches a traceback of CUDA's, and a batch size that shrinks in silence."""
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+], ids=["GPU", "CPU"])  # fmt: skip
+def test_out_of_memory_suggests_a_batch_size(error):
+    """Catches a traceback of the allocator's, and a batch size that shrinks in silence."""
     state = fresh(config=replace(CONFIG, batch_size=64))
     before = photo(state)
 
     def full(model, step, progress):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        raise error
 
-    with pytest.raises(
-        MinidalleError, match=r"batch size 64: .*--accumulate 2.*, or try a batch size of 32"
-    ):
+    with pytest.raises(MinidalleError, match=r"size 64: .*--accumulate 2.*--batch-size 32"):
         next(fit(state, full))
     assert state.step == 0 and state.config.batch_size == 64
     assert_same(photo(state), before)
@@ -274,6 +277,15 @@ def test_parts_of_a_batch_change_nothing(accumulate):
         assert a.gradient == pytest.approx(b.gradient, rel=1e-4)
     for p, q in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         assert torch.allclose(p, q, atol=1e-6)
+
+
+def test_going_on_in_parts_says_that_it_is_not_bit_exact(tmp_path):
+    """Catches a remedy for too little memory that then refuses the run it is meant to save."""
+    state = fresh()
+    tensors, documents = state.dump()
+    documents = json.loads(json.dumps(documents))
+    with pytest.warns(UserWarning, match="in 1 parts a batch and now there are 2"):
+        fresh(config=replace(CONFIG, accumulate=2)).restore(tensors, documents, file=tmp_path)
 
 
 def test_a_batch_that_has_no_such_parts_is_refused():

@@ -1,7 +1,8 @@
-"""Write data/MODEL_CARD.md and data/curves.png: `python -m tests.benchmarks.card [RUNS]`.
+"""Write data/MODEL_CARD.md: `python -m tests.benchmarks.card [RUNS CURVES.png]`.
 
 The card is made of the reports in data/reports (written by `minidalle evaluate --json`) and of the
-words below; the curves need the training logs, RUNS/STAGE.jsonl, and matplotlib.
+words in card.md. With RUNS also the curves that it shows, of the training logs RUNS/STAGE.jsonl,
+whichever are there: they need matplotlib.
 """
 
 import json
@@ -80,27 +81,30 @@ def card() -> str:
     return text
 
 
-def curves(runs: Path) -> None:
+def curves(runs: Path, file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     shown = {"dvae": ("nll", "kl", "entropy"), "prior": ("text", "image"), "clip": ("total",)}
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    for axis, (stage, names) in zip(axes, shown.items(), strict=True):
-        lines = [json.loads(line) for line in (runs / f"{stage}.jsonl").read_text().splitlines()]
-        for name in names:
+    logs = {stage: runs / f"{stage}.jsonl" for stage in shown}
+    logs = {stage: log for stage, log in logs.items() if log.exists()}
+    size = (3.7 * len(logs), 3.2)
+    figure, axes = plt.subplots(1, len(logs), figsize=size, layout="constrained", squeeze=False)
+    for axis, (stage, log) in zip(axes[0], logs.items(), strict=True):
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        for name in shown[stage]:
             values, mean = [line["losses"][name] for line in lines], None
             smooth = [mean := v if mean is None else 0.95 * mean + 0.05 * v for v in values]
             axis.plot([line["step"] for line in lines], smooth, label=name)
         axis.set(title=stage, xlabel="update", ylabel="nats")
         axis.grid(alpha=0.3)
         axis.legend()
-    figure.savefig(DATA / "curves.png", dpi=90)
+    figure.savefig(file, dpi=90)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        curves(Path(sys.argv[1]))
+    if len(sys.argv) > 2:
+        curves(Path(sys.argv[1]), Path(sys.argv[2]))
     (DATA / "MODEL_CARD.md").write_text(card())
