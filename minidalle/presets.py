@@ -62,9 +62,9 @@ FULL = Preset(
     dvae=DVAEConfig(codes=512),
     dvae_fit=FitConfig(steps=3000, batch_size=16, lr=4e-3),
     prior=PriorConfig(width=192, layers=6, heads=6),
-    prior_fit=FitConfig(steps=28_000, batch_size=8, lr=2.5e-3, warmup=200, **_PRIOR_FIT),
+    prior_fit=FitConfig(steps=34_000, batch_size=8, lr=2.5e-3, warmup=200, **_PRIOR_FIT),
     clip=CLIPConfig(width=128, heads=4),
-    clip_fit=FitConfig(steps=10_000, batch_size=48, lr=4e-4, warmup=100, **_CLIP_FIT),
+    clip_fit=FitConfig(steps=18_000, batch_size=48, lr=4e-4, warmup=100, **_CLIP_FIT),
     sampling=SamplingConfig(temperature=0.7),
 )
 CLASS = replace(

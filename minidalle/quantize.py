@@ -65,6 +65,7 @@ class GumbelQuantizer(nn.Module):
         self.codebook = nn.Parameter(torch.randn(codes, width))  # K D
 
     def forward(self, logits: Tensor, tau: float) -> Quantized:
+        """Logits B K h w to code vectors B D h w: mixtures at this τ in training, else the best."""
         logits = rearrange(logits.float(), "b k h w -> b h w k")  # K last: no copies
         log_q = F.log_softmax(logits, dim=-1)
         q = log_q.exp()
@@ -112,6 +113,7 @@ class VectorQuantizer(nn.Module):
     @torch.autocast("cpu", enabled=False)
     @torch.autocast("cuda", enabled=False)
     def forward(self, features: Tensor, tau: float = 0.0) -> Quantized:
+        """Features B D h w to the nearest code vectors, B D h w. There is no τ to this choice."""
         features = features.float()
         codes = self.codes(features)
         chosen = self.embed(codes)  # before the codebook moves on

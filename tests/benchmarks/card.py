@@ -99,6 +99,8 @@ def curves(runs: Path, file: Path) -> None:
             smooth = [mean := v if mean is None else 0.95 * mean + 0.05 * v for v in values]
             axis.plot([line["step"] for line in lines], smooth, label=name)
         axis.set(title=stage, xlabel="update", ylabel="nats")
+        if stage == "prior":  # else the picture's loss lies on the axis for most of the way
+            axis.set_yscale("log")
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(file, dpi=90)
