@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +57,7 @@ def train(args: argparse.Namespace) -> None:
     """One stage, or all four and the bundle; under torchrun, one of the processes that do it."""
     from minidalle import parallel
     from minidalle.archives import unpack
+    from minidalle.beside import Beside
     from minidalle.bundle import assemble
     from minidalle.datasets import ImageFolder
     from minidalle.presets import preset
@@ -86,35 +87,83 @@ def train(args: argparse.Namespace) -> None:
     names = STAGES if args.stage == "all" else (args.stage,)
     for name in names:
         stages.check(name)  # before the first of them takes an hour
-    with _Stop() as stop, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "caption cut")  # told once, of all of them
+    # On a CPU alone, CLIP learns while the prior does.
+    paired = args.stage == "all" and parallel.ranks() == 1 and device.type == "cpu"
+    other = Beside(_learn_beside, stages, "clip", args.resume)
+    with _Stop() as stop, ExitStack() as beside:
         for name in names:
             if name == "tokenizer":
                 tokenizer = stages.tokenizer()
                 if leads:
                     print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
                     _tell_of_long_captions(source, tokenizer, chosen.prior.text_length)
-                continue
-            with (
-                closing(stages.train(name, args.resume)) as records,
-                tqdm(
-                    desc=f"{name:5}", unit="step", total=stages.steps(name), disable=not leads
-                ) as bar,
-            ):
-                for record in records:
-                    bar.update(record.step - bar.n)
-                    losses = " ".join(f"{k} {v:.3f}" for k, v in record.losses.items())
-                    bar.set_postfix_str(f"{losses}, {record.images_per_second:.0f} pictures/s")
-                    if parallel.agree(stop.signal):
-                        break
-            if number := parallel.agree(stop.signal):
-                if leads:
-                    where = out / name
-                    print(f"stopped and saved in {where}; go on with --resume", file=sys.stderr)
-                sys.exit(128 + number)
+            elif name == "clip" and paired:
+                if status := _wait(other, stop):
+                    sys.exit(status)
+            else:
+                if name == "prior" and paired:
+                    beside.enter_context(other)
+                if status := _learn(stages, name, args.resume, stop):
+                    sys.exit(status)
     parallel.leave()
     if args.stage == "all" and leads:
         print(f"bundle: {assemble(stages)}")
+
+
+def _learn(stages, name: str, resume: bool, stop: "_Stop", position: int = 0) -> int:
+    """Train a stage, with a bar on line `position`; 0, or the exit status where a signal came."""
+    from minidalle import parallel
+
+    leads = parallel.rank() == 0
+    with (
+        warnings.catch_warnings(),
+        closing(stages.train(name, resume)) as records,
+        tqdm(
+            desc=f"{name:5}", unit="step", total=stages.steps(name), disable=not leads,
+            position=position,
+        ) as bar,
+    ):  # fmt: skip
+        warnings.filterwarnings("ignore", "caption cut")  # told once, of all of them
+        for record in records:
+            bar.update(record.step - bar.n)
+            losses = " ".join(f"{k} {v:.3f}" for k, v in record.losses.items())
+            bar.set_postfix_str(f"{losses}, {record.images_per_second:.0f} pictures/s")
+            if parallel.agree(stop.signal):
+                break
+    number = parallel.agree(stop.signal)
+    if number and leads:
+        where = stages.out / name
+        print(f"stopped and saved in {where}; go on with --resume", file=sys.stderr)
+    return 128 + number if number else 0
+
+
+def _learn_beside(stages, name: str, resume: bool) -> int:
+    """The same in a process of its own, with its bar under the other's."""
+    warnings.showwarning = _note
+    try:
+        with _Stop() as stop:
+            return _learn(stages, name, resume, stop, position=1)
+    except MinidalleError as error:
+        print(f"minidalle: {error}", file=sys.stderr)
+        return 2
+
+
+def _wait(other, stop: "_Stop") -> int:
+    """The exit status of the process beside this one, which is told of a signal that comes."""
+    while other.process.is_alive():
+        other.process.join(0.2)
+        if stop.signal:
+            other.end()
+    status = other.wait()
+    if status < 0:
+        raise MinidalleError(
+            f"the process that trained CLIP was killed (signal {-status}); go on with --resume"
+        )
+    return status
+
+
+def _note(message, *_) -> None:
+    print(f"note: {message}", file=sys.stderr)
 
 
 def _tell_of_long_captions(source, tokenizer, length: int) -> None:
@@ -244,7 +293,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well."""
     args = parser().parse_args(argv)
-    warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+    warnings.showwarning = _note
     try:
         args.run(args)
     except MinidalleError as error:
