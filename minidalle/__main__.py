@@ -55,6 +55,7 @@ def _no_screen() -> bool:
 
 def train(args: argparse.Namespace) -> None:
     """One stage, or all four and the bundle; under torchrun, one of the processes that do it."""
+    from minidalle import __main__ as by_name  # a new process finds it only by its full name
     from minidalle import parallel
     from minidalle.archives import unpack
     from minidalle.beside import Beside
@@ -89,7 +90,7 @@ def train(args: argparse.Namespace) -> None:
         stages.check(name)  # before the first of them takes an hour
     # On a CPU alone, CLIP learns while the prior does.
     paired = args.stage == "all" and parallel.ranks() == 1 and device.type == "cpu"
-    other = Beside(_learn_beside, stages, "clip", args.resume)
+    other = Beside(by_name._learn_beside, stages, "clip", args.resume)
     with _Stop() as stop, ExitStack() as beside:
         for name in names:
             if name == "tokenizer":
