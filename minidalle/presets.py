@@ -72,8 +72,8 @@ CLASS = replace(
     name="class",
     lesson=1.0,
     dvae_fit=replace(FULL.dvae_fit, steps=1500),
-    prior_fit=replace(FULL.prior_fit, steps=6000),
-    clip_fit=replace(FULL.clip_fit, steps=2000),
+    prior_fit=replace(FULL.prior_fit, steps=5000),
+    clip_fit=replace(FULL.clip_fit, steps=5500),
 )
 SMOKE = replace(
     FULL,
