@@ -7,6 +7,7 @@ Ito's, which colour-blind readers can tell apart.
 
 import base64
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,6 +20,8 @@ from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TEXT, FAINT, LIT = "#22242e", "#8a8e9c", "#E69F00"
+# A Chinese font seldom has a bold face: what is drawn then is the plain one, and no news.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 STYLE = {
     "font.size": 9.5,
     "axes.spines.top": False,
