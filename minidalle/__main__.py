@@ -156,6 +156,8 @@ def _wait(other, stop: "_Stop") -> int:
         if stop.signal:
             other.end()
     status = other.wait()
+    if stop.signal:  # the other was ended by us, whatever the signal was
+        return 128 + stop.signal
     if status < 0:
         raise MinidalleError(
             f"the process that trained CLIP was killed (signal {-status}); go on with --resume"
