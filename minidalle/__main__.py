@@ -7,16 +7,16 @@ at the next step, saved, with 130 and 143.
 import argparse
 import json
 import os
-import signal
 import sys
 import warnings
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from minidalle.errors import MinidalleError
+from minidalle.terminal import Stop, learn, learn_beside, note, wait_for
 
 
 def generate(args: argparse.Namespace) -> None:
@@ -55,7 +55,6 @@ def _no_screen() -> bool:
 
 def train(args: argparse.Namespace) -> None:
     """One stage, or all four and the bundle; under torchrun, one of the processes that do it."""
-    from minidalle import __main__ as by_name  # a new process finds it only by its full name
     from minidalle import parallel
     from minidalle.archives import unpack
     from minidalle.beside import Beside
@@ -90,8 +89,8 @@ def train(args: argparse.Namespace) -> None:
         stages.check(name)  # before the first of them takes an hour
     # On a CPU alone, CLIP learns while the prior does.
     paired = args.stage == "all" and parallel.ranks() == 1 and device.type == "cpu"
-    other = Beside(by_name._learn_beside, stages, "clip", args.resume)
-    with _Stop() as stop, ExitStack() as beside:
+    other = Beside(learn_beside, stages, "clip", args.resume)
+    with Stop() as stop, ExitStack() as beside:
         for name in names:
             if name == "tokenizer":
                 tokenizer = stages.tokenizer()
@@ -99,74 +98,16 @@ def train(args: argparse.Namespace) -> None:
                     print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
                     _tell_of_long_captions(source, tokenizer, chosen.prior.text_length)
             elif name == "clip" and paired:
-                if status := _wait(other, stop):
+                if status := wait_for(other, stop):
                     sys.exit(status)
             else:
                 if name == "prior" and paired:
                     beside.enter_context(other)
-                if status := _learn(stages, name, args.resume, stop):
+                if status := learn(stages, name, args.resume, stop):
                     sys.exit(status)
     parallel.leave()
     if args.stage == "all" and leads:
         print(f"bundle: {assemble(stages)}")
-
-
-def _learn(stages, name: str, resume: bool, stop: "_Stop", position: int = 0) -> int:
-    """Train a stage, with a bar on line `position`; 0, or the exit status where a signal came."""
-    from minidalle import parallel
-
-    leads = parallel.rank() == 0
-    with (
-        warnings.catch_warnings(),
-        closing(stages.train(name, resume)) as records,
-        tqdm(
-            desc=f"{name:5}", unit="step", total=stages.steps(name), disable=not leads,
-            position=position,
-        ) as bar,
-    ):  # fmt: skip
-        warnings.filterwarnings("ignore", "caption cut")  # told once, of all of them
-        for record in records:
-            bar.update(record.step - bar.n)
-            losses = " ".join(f"{k} {v:.3f}" for k, v in record.losses.items())
-            bar.set_postfix_str(f"{losses}, {record.images_per_second:.0f} pictures/s")
-            if parallel.agree(stop.signal):
-                break
-    number = parallel.agree(stop.signal)
-    if number and leads:
-        where = stages.out / name
-        print(f"stopped and saved in {where}; go on with --resume", file=sys.stderr)
-    return 128 + number if number else 0
-
-
-def _learn_beside(stages, name: str, resume: bool) -> int:
-    """The same in a process of its own, with its bar under the other's."""
-    warnings.showwarning = _note
-    try:
-        with _Stop() as stop:
-            return _learn(stages, name, resume, stop, position=1)
-    except MinidalleError as error:
-        print(f"minidalle: {error}", file=sys.stderr)
-        return 2
-
-
-def _wait(other, stop: "_Stop") -> int:
-    """The exit status of the process beside this one, which is told of a signal that comes."""
-    while other.process.is_alive():
-        other.process.join(0.2)
-        if stop.signal:
-            other.end()
-    status = other.wait()
-    if stop.signal:  # the other was ended by us, whatever the signal was
-        return 128 + stop.signal
-    if status < 0:
-        raise MinidalleError(
-            f"the process that trained CLIP was killed (signal {-status}); go on with --resume"
-        )
-    return status
-
-
-def _note(message, *_) -> None:
-    print(f"note: {message}", file=sys.stderr)
 
 
 def _tell_of_long_captions(source, tokenizer, length: int) -> None:
@@ -179,22 +120,6 @@ def _tell_of_long_captions(source, tokenizer, length: int) -> None:
             f" cut there, for instance {long[0]!r}",
             file=sys.stderr,
         )
-
-
-class _Stop:
-    """Turns SIGINT and SIGTERM into a flag, so that the step at hand is finished and saved."""
-
-    def __enter__(self) -> "_Stop":
-        self.signal = 0
-        self.before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _note(self, number: int, frame) -> None:
-        self.signal = number
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -296,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well."""
     args = parser().parse_args(argv)
-    warnings.showwarning = _note
+    warnings.showwarning = note
     try:
         args.run(args)
     except MinidalleError as error:

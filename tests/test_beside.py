@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from minidalle.__main__ import _Stop, main
+from minidalle.__main__ import main
 from minidalle.beside import Beside
 from minidalle.checkpoint import Run
+from minidalle.terminal import Stop
 
 
 def seven(file: Path) -> int:
@@ -21,7 +22,7 @@ def seven(file: Path) -> int:
 
 
 def work_until_told(file: Path) -> int:
-    with _Stop() as stop:
+    with Stop() as stop:
         while not stop.signal:
             file.write_text(str(os.getpid()))
             time.sleep(0.05)

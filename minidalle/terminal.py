@@ -1,0 +1,93 @@
+"""Stages trained at a terminal: a bar that shows how far they are, and signals that end them.
+
+Ctrl-C and SIGTERM do not break into a step: they raise a flag, the step at hand is finished and
+saved, and the process ends with 128 + the signal's number, as a shell expects (130 and 143).
+"""
+
+import signal
+import sys
+import warnings
+from contextlib import closing
+
+from tqdm import tqdm
+
+from minidalle import parallel
+from minidalle.beside import Beside
+from minidalle.errors import MinidalleError
+from minidalle.stages import Stages
+
+
+class Stop:
+    """Within its `with`, SIGINT and SIGTERM are kept in `signal`, 0 until one comes."""
+
+    def __enter__(self) -> "Stop":
+        self.signal = 0
+        self.before = {s: signal.signal(s, self._keep) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _keep(self, number: int, frame) -> None:
+        self.signal = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def note(message, *_) -> None:
+    """One line beside the output; put in the place of `warnings.showwarning`."""
+    print(f"note: {message}", file=sys.stderr)
+
+
+def learn(stages: Stages, name: str, resume: bool, stop: Stop, position: int = 0) -> int:
+    """Train a stage, with a bar on line `position`; 0, or the exit status where a signal came."""
+    leads = parallel.rank() == 0
+    with (
+        warnings.catch_warnings(),
+        closing(stages.train(name, resume)) as records,
+        tqdm(
+            desc=f"{name:5}", unit="step", total=stages.steps(name), disable=not leads,
+            position=position,
+        ) as bar,
+    ):  # fmt: skip
+        warnings.filterwarnings("ignore", "caption cut")  # told once, of all of them
+        for record in records:
+            bar.update(record.step - bar.n)
+            losses = " ".join(f"{k} {v:.3f}" for k, v in record.losses.items())
+            bar.set_postfix_str(f"{losses}, {record.images_per_second:.0f} pictures/s")
+            if parallel.agree(stop.signal):
+                break
+    number = parallel.agree(stop.signal)
+    if number and leads:
+        where = stages.out / name
+        print(f"stopped and saved in {where}; go on with --resume", file=sys.stderr)
+    return 128 + number if number else 0
+
+
+def learn_beside(stages: Stages, name: str, resume: bool) -> int:
+    """The same in a process of its own (`Beside`), with its bar under the other's."""
+    warnings.showwarning = note
+    try:
+        with Stop() as stop:
+            return learn(stages, name, resume, stop, position=1)
+    except MinidalleError as error:
+        print(f"minidalle: {error}", file=sys.stderr)
+        return 2
+
+
+def wait_for(other: Beside, stop: Stop) -> int:
+    """The exit status of the process beside this one, which is told of a signal that comes.
+
+    Raises MinidalleError where it was killed.
+    """
+    while other.process.is_alive():
+        other.process.join(0.2)
+        if stop.signal:
+            other.end()
+    status = other.wait()
+    if stop.signal:  # the other was ended by us, whatever the signal was
+        return 128 + stop.signal
+    if status < 0:
+        raise MinidalleError(
+            f"the process beside this one was killed (signal {-status}); go on with --resume"
+        )
+    return status
