@@ -42,6 +42,12 @@ class CLIPConfig:
     embedding: int = 128  # E, where the towers meet
     max_scale: float = 100.0  # the learned temperature's exp(s) stays below this (CLIP: 100)
 
+    @property
+    def std(self) -> float:
+        """How wide weights begin: 1/√D, as in CLIP's own code. At GPT-2's 0.02, which is meant for
+        a D of 768, so narrow a tower looks everywhere alike for its first hundreds of updates."""
+        return self.width**-0.5
+
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
             raise MinidalleError(
@@ -64,9 +70,9 @@ class Tower(nn.Module):
     def __init__(self, length: int, layers: int, config: CLIPConfig) -> None:
         super().__init__()
         c = config
-        self.summary = nn.Parameter(0.02 * torch.randn(c.width))
-        self.position = nn.Parameter(0.02 * torch.randn(length, c.width))
-        self.transformer = Transformer(c.width, layers, c.heads)
+        self.summary = nn.Parameter(c.std * torch.randn(c.width))
+        self.position = nn.Parameter(c.std * torch.randn(length, c.width))
+        self.transformer = Transformer(c.width, layers, c.heads, std=c.std)
         self.project = nn.Linear(c.width, c.embedding, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,7 +91,7 @@ class CLIP(nn.Module):
             nn.Linear(3 * c.patch**2, c.width),
         )
         self.words = nn.Embedding(c.vocab_size + c.text_length, c.width)
-        nn.init.normal_(self.words.weight, std=0.02)
+        nn.init.normal_(self.words.weight, std=c.std)
         self.image_tower = Tower((c.image_size // c.patch) ** 2, c.image_layers, c)
         self.text_tower = Tower(c.text_length, c.text_layers, c)
         self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # s, as CLIP starts it

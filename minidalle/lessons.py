@@ -2,7 +2,7 @@
 
     dVAE     crowded pages, no captions
     prior    the codes of pictures, and their captions, a few of them left out for guidance
-    CLIP     pictures and captions, among them some that differ in one fact only
+    CLIP     pictures and captions, with others that have the same words and mean otherwise
 
 The batch of a step is pictures step · n … step · n + n − 1 of an endless source, so that any step
 can be replayed; a process draws its share of them (`parallel.share`).
@@ -17,15 +17,16 @@ import torch
 from torch import nn
 
 from minidalle import parallel
-from minidalle.captions import LANGUAGES, describe
+from minidalle.captions import LANGUAGES, Told, describe
 from minidalle.dvae import DVAE, tau_at
 from minidalle.errors import MinidalleError
 from minidalle.sources import Source, caption_of, to_tensor
-from minidalle.storybook import TOLD, Storybook, render, sibling
+from minidalle.storybook import TOLD, Storybook, exchanged, render, sibling
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import FitConfig
 
-SIBLINGS = 2  # scenes beside each scene in CLIP's batches that differ from it in one fact
+ALL, SOME = Told(colours=1.0, relation=1.0), TOLD["train"]  # what CLIP's captions tell
+BINDING = 0.4  # share of CLIP's training in which all is pairs that have been exchanged
 
 Losses = Callable[[nn.Module, int, float], NamedTuple]  # of a model, a step and the progress
 
@@ -92,7 +93,7 @@ def clip_losses(
         )
 
     def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-        images, captions = clip_pairs(source, step, config.batch_size)
+        images, captions = clip_pairs(source, step, config.batch_size, progress < BINDING)
         mine = parallel.share(config.batch_size)
         x = to_tensor([images[i] for i in mine], device)
         half = len(x) // 2
@@ -103,9 +104,17 @@ def clip_losses(
     return losses
 
 
-def clip_pairs(source: Source, step: int, n: int) -> tuple[list[np.ndarray], list[str]]:
-    """n pictures with n different captions. In the storybook each scene is followed by two that
-    differ from it in one fact only: what tells them apart is what CLIP must learn.
+def clip_pairs(
+    source: Source, step: int, n: int, binding: bool = False
+) -> tuple[list[np.ndarray], list[str]]:
+    """n pictures with n different captions. In the storybook each scene is followed by one in which
+    its two things are exchanged, or that differs from it in one fact: what tells them apart is what
+    CLIP must learn. Without the exchanged ones it reads a caption as a bag of words (Yuksekgonul et
+    al. 2023), and who stands left of whom is lost on it.
+
+    binding: of the storybook, nothing but pairs that can be exchanged, and captions that leave
+    nothing open. So a training begins, as what goes with what is learnt last, and not at all while
+    there is anything easier to learn (a curriculum, but with the hardest first).
 
     Raises MinidalleError where the source has too few different captions.
     """
@@ -120,8 +129,11 @@ def clip_pairs(source: Source, step: int, n: int) -> tuple[list[np.ndarray], lis
             )
         if isinstance(source, Storybook):
             scene = source.scene("train", i)
-            for s in (scene, *(sibling(scene, f"{i} {k}") for k in range(SIBLINGS))):
-                caption = describe(s, LANGUAGES[i % 2], f"clip {i}", TOLD["train"])
+            other = exchanged(scene, i)
+            if other is None and not binding:
+                other = sibling(scene, i)
+            for s in (scene, other) if other else ():
+                caption = describe(s, LANGUAGES[i % 2], f"clip {i}", ALL if binding else SOME)
                 found.setdefault(caption, render(s, source.size))
         else:
             found.setdefault(source.caption("train", i), source.image("train", i))

@@ -64,7 +64,7 @@ FULL = Preset(
     prior=PriorConfig(width=192, layers=6, heads=6),
     prior_fit=FitConfig(steps=34_000, batch_size=8, lr=2.5e-3, warmup=200, **_PRIOR_FIT),
     clip=CLIPConfig(width=128, heads=4),
-    clip_fit=FitConfig(steps=18_000, batch_size=48, lr=4e-4, warmup=100, **_CLIP_FIT),
+    clip_fit=FitConfig(steps=18_000, batch_size=48, lr=5e-4, warmup=100, **_CLIP_FIT),
     sampling=SamplingConfig(temperature=0.7),
 )
 CLASS = replace(
@@ -73,7 +73,7 @@ CLASS = replace(
     lesson=1.0,
     dvae_fit=replace(FULL.dvae_fit, steps=1500),
     prior_fit=replace(FULL.prior_fit, steps=5000),
-    clip_fit=replace(FULL.clip_fit, steps=5500),
+    clip_fit=replace(FULL.clip_fit, steps=6500),
 )
 SMOKE = replace(
     FULL,

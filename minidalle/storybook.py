@@ -173,27 +173,43 @@ def sample_page(seed: int | str) -> Scene:
 
 
 def sibling(scene: Scene, seed: int | str) -> Scene:
-    """A scene of the same split that differs from this one in a single fact, or in which two things
-    have changed colours: the same words, meant otherwise."""
+    """A scene of the same split that differs from this one in a single fact."""
     rng = random.Random(f"sibling {seed}")
     choices: dict[str, list[Facts]] = {}
     for fact, facts in mutations(scene.facts):
         if fact != "size" or len(facts.things) == 1:  # there is no room for two big things
             choices.setdefault(fact, []).append(facts)
-    if len(colours := [t.colour for t in scene.facts.things]) == 2 and len(set(colours)) == 2:
-        pairs = zip(scene.facts.things, colours[::-1], strict=True)
-        things = tuple(replace(thing, colour=colour) for thing, colour in pairs)
-        choices["swap"] = [replace(scene.facts, things=things)]
     while True:
         facts = rng.choice(choices[rng.choice(list(choices))])
-        if facts.relation == "playing with" and facts.things[0].kind not in PLAYERS:
-            continue
         if None in {t.size for t in facts.things}:  # the count changed: a lone thing has two sizes
             size = rng.choice(SIZES) if len(facts.things) == 1 else "small"
             facts = replace(facts, things=tuple(replace(t, size=size) for t in facts.things))
-        changed = lay_out(facts, rng)
-        if _split_of(changed) == _split_of(scene):
+        if changed := _as_scene(facts, _split_of(scene), rng):
             return changed
+
+
+def exchanged(scene: Scene, seed: int | str) -> Scene | None:
+    """A scene of the same split with the two things of this one, in which they have changed places
+    or colours: the same words, meant otherwise. None where there is no such scene."""
+    if scene.facts.relation is None:
+        return None
+    rng = random.Random(f"exchanged {seed}")
+    a, b = scene.facts.things
+    recoloured = replace(a, colour=b.colour), replace(b, colour=a.colour)
+    choices = [t for t in ((b, a), recoloured) if t != (a, b)]
+    for things in rng.sample(choices, len(choices)):
+        facts = replace(scene.facts, things=things)
+        if changed := _as_scene(facts, _split_of(scene), rng):
+            return changed
+    return None
+
+
+def _as_scene(facts: Facts, split: str, rng: random.Random) -> Scene | None:
+    """These facts laid out, unless nobody could be playing or the scene is of another split."""
+    if facts.relation == "playing with" and facts.things[0].kind not in PLAYERS:
+        return None
+    scene = lay_out(facts, rng)
+    return scene if _split_of(scene) == split else None
 
 
 @dataclass(frozen=True)

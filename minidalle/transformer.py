@@ -34,9 +34,11 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`layers` blocks and a last norm: B S D → B S D."""
+    """`layers` blocks and a last norm: B S D → B S D. Matrices begin at random, `std` wide."""
 
-    def __init__(self, width: int, layers: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int, layers: int, heads: int, dropout: float = 0.0, std: float = 0.02
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -44,7 +46,7 @@ class Transformer(nn.Module):
             if name.endswith("weight") and p.ndim == 2:
                 # What writes into the residual stream starts smaller: 2 · layers writes add up.
                 writes = name.endswith(("out.weight", "mlp.2.weight"))
-                nn.init.normal_(p, std=0.02 / (2 * layers) ** 0.5 if writes else 0.02)
+                nn.init.normal_(p, std=std / (2 * layers) ** 0.5 if writes else std)
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
 

@@ -13,6 +13,7 @@ from PIL import Image
 from minidalle import checkpoint, judge
 from minidalle import stages as module
 from minidalle.bundle import assemble
+from minidalle.captions import parse
 from minidalle.datasets import ImageFolder
 from minidalle.dvae import tau_at
 from minidalle.errors import MinidalleError
@@ -277,6 +278,25 @@ def test_clip_sees_half_of_the_pictures_as_the_dvae_paints_them(trained):
     x, dvae = to_tensor(images, CPU), stages.model("dvae")
     assert torch.equal(seen, torch.cat([dvae.decode(dvae.encode(x[:2])), x[2:]]))
     assert torch.equal(text, stages.tokenizer().batch(captions, SMOKE.clip.text_length))
+
+
+def test_clip_begins_with_pairs_that_are_exchanged(trained):
+    """Catches a CLIP that reads a caption as a bag of words: easy pictures among the hard ones, a
+    fact left open, a twin that is missing; and a training that never comes to the other scenes."""
+    stages, _ = trained
+    _, captions = clip_pairs(stages.source, 0, 16, binding=True)
+    facts = [parse(caption) for caption in captions]
+    assert all(f.relation and all(t.colour for t in f.things) for f in facts)
+
+    def words(f):
+        kinds, colours = zip(*((t.kind, t.colour) for t in f.things), strict=True)
+        return f.relation, f.place, tuple(sorted(kinds)), tuple(sorted(colours))
+
+    told = [words(f) for f in facts]
+    assert all(told.count(w) >= 2 for w in told) and len(set(facts)) == 16
+    losses = stages.losses("clip", SMOKE.clip_fit)
+    read = [losses(lambda images, text: text, 0, progress) for progress in (0.0, 0.39, 0.4)]
+    assert torch.equal(read[0], read[1]) and not torch.equal(read[0], read[2])
 
 
 def test_a_run_goes_on_with_what_it_began_with(trained, tmp_path):
