@@ -74,6 +74,7 @@ CLASS = replace(
     dvae_fit=replace(FULL.dvae_fit, steps=1500),
     prior_fit=replace(FULL.prior_fit, steps=5000),
     clip_fit=replace(FULL.clip_fit, steps=6500),
+    sampling=SamplingConfig(temperature=0.4),  # so short a training is less sure: play it safe
 )
 SMOKE = replace(
     FULL,
