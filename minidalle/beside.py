@@ -4,7 +4,7 @@ Both need the tokenizer and the dVAE, and neither needs the other. On two cores 
 use of them: the matrices of so small a model hardly gain from a second thread, so that two
 processes of one thread each make more updates together than one of two threads makes in turn.
 
-    with Beside(learn, stages, "clip") as other:
+    with Beside(learn_beside, stages, "clip", resume) as other:
         ...                       # train the prior, with half of the threads
         status = other.wait()
 """
@@ -31,13 +31,13 @@ class Beside:
 
     def __init__(self, work: Callable[..., int], *arguments: Any) -> None:
         self.threads = torch.get_num_threads()
+        self.half = max(1, self.threads // 2)
         context = multiprocessing.get_context("spawn")  # a fork would inherit torch's locks
         self.lock = context.RLock()  # for the two progress bars, one under the other
-        half = max(1, self.threads // 2)
-        self.process = context.Process(target=_run, args=(half, self.lock, work, *arguments))
+        self.process = context.Process(target=_run, args=(self.half, self.lock, work, *arguments))
 
     def __enter__(self) -> "Beside":
-        torch.set_num_threads(max(1, self.threads // 2))
+        torch.set_num_threads(self.half)
         tqdm.set_lock(self.lock)
         self.process.start()
         return self
