@@ -54,5 +54,5 @@ def sheet(entries: list[tuple]) -> Image.Image:
 
 if __name__ == "__main__":
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "verdicts.png")
-    sheet(collect()).quantize(128).save(out, optimize=True)
+    sheet(collect()).save(out)  # all its colours: a palette lends one to its neighbour
     print(out)
