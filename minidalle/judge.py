@@ -23,7 +23,7 @@ person would not mind. What nobody could name agrees with no drawing, and is unr
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -346,7 +346,10 @@ def score(image: np.ndarray, caption: str | Facts) -> Verdict:
     reading = read(image)
     found = reading.found
     things = [f.thing for f in found]
-    return _verdict(asked, things, reading.place, lambda i, j: _relation(found[i], found[j]))
+    told = _verdict(asked, things, reading.place, lambda i, j: _relation(found[i], found[j]))
+    if reading.place is None:  # nothing was looked for: say so, and not that nothing is there
+        told = replace(told, reasons=reading.trouble)
+    return told
 
 
 def holds(asked: Facts, found: Facts) -> Verdict:
