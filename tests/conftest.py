@@ -1,12 +1,21 @@
-"""What several tests need: a whole bundle, trained in seconds."""
+"""What several tests need: a thread each, and a whole bundle, trained in seconds."""
+
+import os
 
 import pytest
+import torch
 
 from minidalle.bundle import assemble
 from minidalle.pipeline import MiniDALLE
 from minidalle.presets import preset
 from minidalle.stages import STAGES, Stages
 from minidalle.storybook import Storybook
+
+
+def pytest_configure():
+    """There is a worker a core: more than one thread in each, and they wait for each other."""
+    threads = os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels that notebooks start
+    torch.set_num_threads(int(threads))
 
 
 @pytest.fixture(scope="session")
