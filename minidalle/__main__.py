@@ -8,22 +8,22 @@ import argparse
 import json
 import os
 import sys
-import warnings
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from minidalle.errors import MinidalleError
-from minidalle.terminal import Stop, learn, learn_beside, note, wait_for
+from minidalle.terminal import Stop, learn, learn_beside, run, wait_for
 
 
 def generate(args: argparse.Namespace) -> None:
     """Caption → ranked pictures, one labelled strip."""
     from minidalle.pipeline import MiniDALLE
 
-    _can_write(args.out)
+    _can_write(args.out, picture=True)
     model = MiniDALLE.load(args.bundle, args.device)
     steps = model.dvae.config.grid**2
     bar = partial(tqdm, total=steps, desc="drawing", unit="code", disable=args.json or None)
@@ -69,6 +69,7 @@ def train(args: argparse.Namespace) -> None:
     device = parallel.join(pick_device(args.device))
     leads = parallel.rank() == 0  # the others train as well, in silence
     chosen = preset(args.preset).with_batch_size(args.batch_size).in_parts(args.accumulate)
+    chosen = chosen.with_rate(args.stage, args.lr)
     out = args.out or Path("runs") / chosen.name
     if args.data:
         if args.data.is_file():  # an archive: one process unpacks it, the others find it unpacked
@@ -142,12 +143,19 @@ def evaluate(args: argparse.Namespace) -> None:
         args.json.write_text(text + "\n", encoding="utf-8")
 
 
-def _can_write(file: Path) -> None:
+def _can_write(file: Path, picture: bool = False) -> None:
     """Raises MinidalleError at once for what would fail after minutes of drawing."""
+    if picture and file.suffix.lower() not in Image.registered_extensions():
+        raise MinidalleError(
+            f"cannot write {file}: its ending does not name a kind of picture; for instance"
+            f" {file.stem or 'pictures'}.png"
+        )
     if not file.parent.is_dir():
         raise MinidalleError(f"cannot write {file}: there is no folder {file.parent}; make it")
     if file.is_dir():
         raise MinidalleError(f"cannot write {file}: it is a folder; name a file")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise MinidalleError(f"cannot write {file}: it is not yours to write; choose another place")
 
 
 def check(args: argparse.Namespace) -> None:
@@ -193,6 +201,8 @@ def parser() -> argparse.ArgumentParser:
                    help="draw each batch in N parts, to save memory; not CLIP's (1)")  # fmt: skip
     t.add_argument("--batch-size", type=int, metavar="N",
                    help="pictures an update, in every stage trained (the preset's)")  # fmt: skip
+    t.add_argument("--lr", type=float, metavar="RATE",
+                   help="peak learning rate, of one stage (the preset's)")  # fmt: skip
     t.add_argument("--resume", action="store_true", help="go on where an earlier run stopped")
 
     e = commands.add_parser("evaluate", help="measure caption fidelity with the exact judge")
@@ -221,22 +231,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well."""
     args = parser().parse_args(argv)
-    warnings.showwarning = note
-    try:
-        args.run(args)
-    except MinidalleError as error:
-        print(f"minidalle: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a disk that is full or not ours to write, of which nobody spoke
-        if error.filename is None:
-            raise
-        print(
-            f"minidalle: {error.filename}: {error.strerror}; choose another place", file=sys.stderr
-        )
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return run(lambda: args.run(args))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ first byte is written, every entry is looked at: none may lead out of the folder
 swell to more than a disk should hold.
 """
 
+import lzma
 import re
 import shutil
 import stat
@@ -16,6 +17,9 @@ from minidalle.errors import MinidalleError
 
 MAX_BYTES = 20_000_000_000  # unpacked; a zip bomb of 42 kB holds 4.5 PB
 MAX_FILES = 1_000_000
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError,
+           NotImplementedError)  # fmt: skip
+CLASH = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 def unpack(archive: Path, into: Path) -> Path:
@@ -36,12 +40,12 @@ def unpack(archive: Path, into: Path) -> Path:
             shutil.rmtree(staging, ignore_errors=True)  # a run that was killed left it half done
             staging.mkdir(parents=True)
             try:
-                file.extractall(staging)
+                _extract(file, staging)
                 staging.rename(folder)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
             return folder
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except DAMAGED as error:
         raise MinidalleError(
             f"{archive}: no sound zip archive ({error}); nothing was unpacked. Fetch or make it"
             " anew, or unpack it yourself and name the folder"
@@ -51,6 +55,18 @@ def unpack(archive: Path, into: Path) -> Path:
             f"{archive}: cannot be unpacked into {into} ({error.strerror or error}); nothing was"
             " left behind. Make room, or choose another --out"
         ) from error
+
+
+def _extract(file: zipfile.ZipFile, into: Path) -> None:
+    """Write every entry. Raises one of DAMAGED where the archive is at fault, and not the disk."""
+    try:
+        file.extractall(into)
+    except CLASH as error:
+        raise zipfile.BadZipFile("a file and a folder in it have one name") from error
+    except OSError as error:
+        if error.errno is None:  # of bzip2's decoder
+            raise zipfile.BadZipFile(str(error)) from error
+        raise
 
 
 def _inspect(archive: Path, entries: list[zipfile.ZipInfo]) -> None:

@@ -39,7 +39,11 @@ class Beside:
     def __enter__(self) -> "Beside":
         torch.set_num_threads(self.half)
         tqdm.set_lock(self.lock)
+        # While it is being made the other would answer Ctrl-C with a traceback. So it begins deaf,
+        # which is inherited, until `work` listens; this one hears, and tells the other.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.process.start()
+        signal.signal(signal.SIGINT, before)
         return self
 
     def wait(self) -> int:

@@ -105,6 +105,26 @@ def save(directory: Path, tensors: Tensors, documents: Documents) -> Path:
     return Path(directory)
 
 
+def save_text(file: str | Path, text: str) -> None:
+    """Write one small file in the same way: a reader sees the old one or the new, never a part.
+
+    Raises MinidalleError if the disk is full or not writable.
+    """
+    target, data = Path(file).resolve(), text.encode()
+    staging = target.with_name(f".staging-{target.name}-{secrets.token_hex(4)}")
+    try:
+        with open(staging, "xb") as staged:
+            staged.write(data)
+            staged.flush()
+            os.fsync(staged.fileno())
+        os.replace(staging, target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _refusal(error, Path(file), len(data)) from error
+    finally:
+        staging.unlink(missing_ok=True)
+
+
 def _dense(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors on the CPU, contiguous; those that share memory (tied weights) apart."""
     dense, memories = {}, set()
@@ -143,7 +163,7 @@ def _replaceable(target: Path) -> bool:
 
 
 def _aside(target: Path) -> Path:
-    return target.with_name(f".old-{target.name}")
+    return target.parent / f".old-{target.name}"
 
 
 def _settle(target: Path) -> None:
@@ -167,7 +187,8 @@ def _discard(path: Path, name: str) -> None:
 
 def _refusal(error: OSError, directory: Path, need: int = 0) -> MinidalleError:
     if need and error.errno in FULL:
-        free = shutil.disk_usage(next(p for p in directory.parents if p.exists())).free
+        there = next(p for p in directory.resolve().parents if p.exists())
+        free = shutil.disk_usage(there).free
         return MinidalleError(
             f"cannot save {directory}: {error.strerror}; it needs {need:,} bytes, and {free:,} are "
             "free there; what was saved before is intact; make room (or raise `ulimit -f`), or "

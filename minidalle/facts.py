@@ -15,7 +15,8 @@ KINDS = (
     "circle", "square", "triangle", "star", "heart", "car", "bear", "dog",
     "cat", "house", "tree", "boat", "fish", "flower", "bird", "ball",
 )  # fmt: skip
-COLOURS = {  # red green blue, 0..255
+RGB = tuple[int, int, int]  # red green blue, 0..255
+COLOURS: dict[str, RGB] = {
     "red": (228, 40, 46),
     "orange": (246, 122, 20),
     "yellow": (252, 218, 40),

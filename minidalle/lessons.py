@@ -21,11 +21,12 @@ from minidalle.captions import LANGUAGES, Told, describe
 from minidalle.dvae import DVAE, tau_at
 from minidalle.errors import MinidalleError
 from minidalle.sources import Source, caption_of, to_tensor
-from minidalle.storybook import TOLD, Storybook, exchanged, render, sibling
+from minidalle.storybook import TOLD, Storybook, exchanged, render, shaded, sibling
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import FitConfig
 
 ALL, SOME = Told(colours=1.0, relation=1.0), TOLD["train"]  # what CLIP's captions tell
+SHADED = 0.75  # share of pictures that are in shades, as long as the prior's training shows any
 BINDING = 0.4  # share of CLIP's training in which all is pairs that have been exchanged
 
 Losses = Callable[[nn.Module, int, float], NamedTuple]  # of a model, a step and the progress
@@ -56,24 +57,42 @@ def prior_losses(
     length: int,
     bpe_dropout: float,
     caption_dropout: float,
+    shades: float,
 ) -> Losses:
     """Captions as `length` tokens, and the codes of their pictures. A caption's chances are its
-    own: the same whatever process draws it."""
+    own: the same whatever process draws it; and so is what a word of it weighs, one of all the
+    words of the batch.
+
+    shades: share of the training, from its beginning, in which most pictures of the storybook are
+    in shades of their colours: what kinds look like is learnt apart from what the colours do.
+    """
 
     def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-        indices = _indices(step, config.batch_size)
-        images = to_tensor([source.image("train", i) for i in indices], device)
+        n, mine = config.batch_size, parallel.share(config.batch_size)
+        images = [_shown(source, i, progress < shades) for i in _indices(step, n)]
         with torch.no_grad():
-            codes = dvae.encode(images).flatten(1)  # B N
+            codes = dvae.encode(to_tensor(images, device)).flatten(1)  # b N
         rows = []
-        for i in indices:
+        for i in range(step * n, (step + 1) * n):  # the others' too: their words are to be counted
             rng = random.Random(f"prior {config.seed} {i}")
             kept = rng.random() >= caption_dropout
             caption = caption_of(source, "train", i) if kept else ""
             rows.append(tokenizer.batch([caption], length, bpe_dropout, rng))
-        return model(torch.cat(rows).to(device), codes)
+        text = torch.cat(rows).to(device)  # B T
+        words = (text < tokenizer.vocab_size).sum() * len(mine) / n
+        return model(text[mine], codes, words)
 
     return losses
+
+
+def _shown(source: Source, i: int, shades: bool) -> np.ndarray:
+    """Training picture i; of the storybook with shades, most are in shades of their colours."""
+    if not isinstance(source, Storybook):
+        return source.image("train", i)
+    scene = source.scene("train", i)
+    if shades and random.Random(f"shown {source.seed} {i}").random() < SHADED:
+        scene = shaded(scene, f"{source.seed} {i}")
+    return render(scene, source.size)
 
 
 def clip_losses(
@@ -96,9 +115,9 @@ def clip_losses(
         images, captions = clip_pairs(source, step, config.batch_size, progress < BINDING)
         mine = parallel.share(config.batch_size)
         x = to_tensor([images[i] for i in mine], device)
-        half = len(x) // 2
+        painted = sum(i < config.batch_size // 2 for i in mine)  # the first half of all
         with torch.no_grad():
-            x[:half] = dvae.decode(dvae.encode(x[:half]))
+            x[:painted] = dvae.decode(dvae.encode(x[:painted]))
         return model(x, tokenizer.batch([captions[i] for i in mine], length).to(device))
 
     return losses

@@ -11,8 +11,10 @@ loop is written once.
 A batch that is too large for the memory can be drawn in parts, one after the other, whose gradients
 are added up (`accumulate`): parts are ranks in time.
 
-Data is a function of the step, so the same pictures come in the same order for any number of ranks;
-sums are taken in another order, so a run is bit-exact only with the number that it began with.
+Data is a function of the step, so the same pictures come in the same order for any number of ranks,
+and the prior and CLIP have the same loss and gradient but for the order of sums: a run is bit-exact
+only with the number that it began with. The dVAE differs by more: its last norm and its bonus for
+the spread of codes look at the pictures of a part alone, and noise is drawn part by part.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,7 +38,13 @@ def join(device: torch.device | None = None) -> torch.device | None:
     on_gpu = device.type == "cuda" if device else torch.cuda.is_available()
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     if on_gpu:
-        device = torch.device("cuda", dist.get_node_local_rank())
+        local, there = dist.get_node_local_rank(), torch.cuda.device_count()
+        if local >= there:
+            raise MinidalleError(
+                f"process {local + 1} of this machine has no GPU of its own, there are {there}:"
+                f" torchrun --nproc_per_node {there}, or --device cpu"
+            )
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     return device
 

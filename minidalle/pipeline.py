@@ -51,9 +51,9 @@ class Ranked:
 
     def save(self, path: str | Path) -> Path:
         """Write the labelled strip; the suffix chooses the format. Raises MinidalleError."""
-        path = Path(path)
+        path, strip = Path(path), self.strip()
         try:
-            self.strip().save(path)
+            strip.save(path)
         except (OSError, ValueError, KeyError) as error:
             raise MinidalleError(
                 f"cannot write {path}: {error}; choose a folder that exists and a name like x.png"
@@ -101,20 +101,15 @@ class MiniDALLE:
         models = {}
         for name, (kind, config_kind) in MODELS.items():
             saved = documents["config"][name]
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
-            try:
-                config = config_kind(**values)
-            except TypeError as error:
-                raise MinidalleError(
-                    f"{directory}: the {name} is of another release of minidalle ({error}): use"
-                    " that release, or train again"
-                ) from error
+            config = _settings(config_kind, saved, f"{directory}: the {name}")
             models[name] = kind(config)
             state = {key: value.float() for key, value in tensors[name].items()}
             load_weights(
                 models[name], state, file=directory, config=asdict(config), saved_config=saved
             )
         tokenizer = Tokenizer.from_json(documents["tokenizer"], file=directory / "tokenizer.json")
+        sampling = documents["info"].get("sampling", {})
+        _settings(SamplingConfig, sampling, f"{directory}: the sampling")
         return cls(tokenizer, **models, info=documents["info"], device=pick_device(device))
 
     def save(self, directory: str | Path) -> Path:
@@ -207,6 +202,17 @@ class MiniDALLE:
             codes[order].reshape(-1, grid, grid).cpu().numpy(),
             order.cpu().numpy(),
         )
+
+
+def _settings(kind: type, document: dict, what: str):
+    """A config from JSON, where tuples have become lists. Raises MinidalleError, which names what
+    it is of, where another release wrote it."""
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+    except TypeError as error:
+        raise MinidalleError(
+            f"{what} is of another release of minidalle ({error}): use that release, or train again"
+        ) from error
 
 
 def default_bundle() -> Path:

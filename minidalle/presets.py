@@ -23,6 +23,7 @@ class Preset:
     vocab_size: int  # tokens it may learn; it stops sooner when nothing repeats
     bpe_dropout: float  # share of merges left out in the prior's training (paper: 0.1)
     caption_dropout: float  # share of captions left out in the prior's training, for guidance
+    shades: float  # share of the prior's training in which the storybook shows shades of colours
     dvae: DVAEConfig
     dvae_fit: FitConfig
     prior: PriorConfig
@@ -43,6 +44,20 @@ class Preset:
         fits = {name: getattr(self, name) for name in ("dvae_fit", "prior_fit", "clip_fit")}
         return replace(self, **{k: replace(v, batch_size=size) for k, v in fits.items()})
 
+    def with_rate(self, stage: str, rate: float | None) -> "Preset":
+        """The same, one stage with another peak learning rate; None leaves it as it is.
+
+        Raises MinidalleError for a stage that has none, or for all of them: each has its own.
+        """
+        if rate is None:
+            return self
+        name = f"{stage}_fit"
+        if not hasattr(self, name):
+            raise MinidalleError(f"--lr is for one stage, dvae, prior or clip, and not for {stage}")
+        if not 0 < rate < float("inf"):
+            raise MinidalleError(f"--lr {rate}: above 0")
+        return replace(self, **{name: replace(getattr(self, name), lr=rate)})
+
     def in_parts(self, accumulate: int) -> "Preset":
         """The same, each batch drawn in parts; not CLIP's, whose loss needs it whole."""
         fits = {name: getattr(self, name) for name in ("dvae_fit", "prior_fit")}
@@ -59,6 +74,7 @@ FULL = Preset(
     vocab_size=2048,
     bpe_dropout=0.0,  # with 0.1 our short training has learnt half as much of its captions
     caption_dropout=0.1,
+    shades=0.75,
     dvae=DVAEConfig(codes=512),
     dvae_fit=FitConfig(steps=3000, batch_size=16, lr=4e-3),
     prior=PriorConfig(width=192, layers=6, heads=6),
@@ -71,6 +87,7 @@ CLASS = replace(
     FULL,
     name="class",
     lesson=1.0,
+    shades=0.0,  # which so short a training has no time for
     dvae_fit=replace(FULL.dvae_fit, steps=1500),
     prior=replace(FULL.prior, width=128, heads=4),  # so narrow, it sees 1.7 times as many pictures
     prior_fit=replace(FULL.prior_fit, steps=8500, lr=3e-3),

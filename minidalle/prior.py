@@ -102,13 +102,18 @@ class Prior(nn.Module):
         lacks the last code, which predicts nothing."""
         return torch.cat([self.embed_text(text), self.embed_codes(codes[:, :-1])], dim=1)
 
-    def forward(self, text: Tensor, codes: Tensor) -> PriorLosses:
-        """The losses on captions, B T, and their pictures' codes, B N."""
+    def forward(self, text: Tensor, codes: Tensor, words: Tensor | None = None) -> PriorLosses:
+        """The losses on captions, B T, and their pictures' codes, B N.
+
+        words: what the sum over the caption tokens is divided by, where these captions are a part
+        of a batch; their own number unless told otherwise.
+        """
         text_logits, code_logits = self.logits(text, codes)
         is_word = text < self.config.vocab_size
         target = text.where(is_word, -100)
+        words = is_word.sum() if words is None else words
         text_loss = F.cross_entropy(text_logits.float().flatten(0, 1), target.flatten(),
-                                    reduction="sum") / is_word.sum().clamp(min=1)  # fmt: skip
+                                    reduction="sum") / words.clamp(min=1)  # fmt: skip
         image_loss = F.cross_entropy(code_logits.float().flatten(0, 1), codes.flatten())
         w = self.config.text_weight
         return PriorLosses(w * text_loss + (1 - w) * image_loss, text_loss, image_loss)

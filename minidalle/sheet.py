@@ -1,5 +1,6 @@
 """Labelled strips and sheets of pictures, with Pillow alone: what `save` and `evaluate` write."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -11,6 +12,9 @@ CHINESE_FONTS = (  # where the usual systems keep one; Pillow's own font knows n
     "NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-zenhei.ttc", "wqy-microhei.ttc",
     "DroidSansFallbackFull.ttf", "PingFang.ttc", "STHeiti Light.ttc", "msyh.ttc", "simsun.ttc",
 )  # fmt: skip
+CHINESE = re.compile(
+    "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]"
+)  # characters and their punctuation
 
 
 @lru_cache(maxsize=16)
@@ -27,11 +31,12 @@ def font(size: int, chinese: bool = False) -> ImageFont.FreeTypeFont | None:
 
 
 def _font_for(text: str, size: int) -> ImageFont.FreeTypeFont | None:
-    return font(size, chinese=any(ord(c) > 0x2E7F for c in text))
+    return font(size, chinese=CHINESE.search(text) is not None)
 
 
 def write(draw: ImageDraw.ImageDraw, at, text: str, size: int, colour=TEXT, width=None) -> None:
-    """Text with its upper left corner `at`, shortened to `width` pixels."""
+    """One line of text with its upper left corner `at`, shortened to `width` pixels."""
+    text = _one_line(text)
     chosen = _font_for(text, size)
     if chosen is None:  # better than a row of empty boxes
         chosen, text = font(size), "(install a Chinese font, such as Noto Sans CJK, for this label)"
@@ -71,9 +76,15 @@ def gallery(
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = gap + i % columns * (side + gap), gap + i // columns * (side + foot + gap)
         sheet.paste(enlarge(image, side), (x, y))
-        for n, part in enumerate(_two_lines(caption, lambda text: _width(draw, text, 13) <= side)):
+        for n, part in enumerate(
+            _two_lines(_one_line(caption), lambda text: _width(draw, text, 13) <= side)
+        ):
             write(draw, (x, y + side + 5 + line * n), part, 13, TEXT, side)
     return sheet
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _width(draw: ImageDraw.ImageDraw, text: str, size: int) -> float:

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from minidalle.facts import COLOURS
+from minidalle.facts import COLOURS, RGB
 
 OVERSAMPLE = 8
 INK = (30, 28, 38)
@@ -20,7 +20,7 @@ GLASS = (196, 232, 250)
 WOOD = (112, 70, 38)
 
 
-def shade(rgb: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
+def shade(rgb: RGB, factor: float) -> RGB:
     """Darker (factor < 1) or mixed with white (factor > 1)."""
     if factor <= 1:
         return tuple(round(c * factor) for c in rgb)
@@ -293,10 +293,13 @@ GROUNDS = {draw.__name__: draw for draw in (grass, snow, sand, sea, night, road)
 
 
 @lru_cache(maxsize=4096)
-def sprite(kind: str, colour: str, width: int, ink: float = 1.3) -> np.ndarray:
-    """A thing on transparent ground: uint8, width × width × 4; `ink` is the outline in pixels."""
+def sprite(kind: str, colour: str | RGB, width: int, ink: float = 1.3) -> np.ndarray:
+    """A thing on transparent ground: uint8, width × width × 4; `ink` is the outline in pixels.
+
+    colour: the name of one, or red green blue.
+    """
     brush = Brush(width, ink)
-    THINGS[kind](brush, COLOURS[colour])
+    THINGS[kind](brush, COLOURS.get(colour, colour))
     return brush.finish(width)
 
 

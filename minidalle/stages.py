@@ -72,13 +72,18 @@ class Stages:
         if parallel.rank() == 0 and not file.exists():
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps({"source": self.source.name}) + "\n", encoding="utf-8")
             except OSError as error:
                 raise MinidalleError(
-                    f"cannot write {file}: {error.strerror}; choose another --out"
+                    f"cannot make {self.out}: {error.strerror}; choose another --out"
                 ) from error
+            checkpoint.save_text(file, json.dumps({"source": self.source.name}) + "\n")
         parallel.wait()
-        known = json.loads(file.read_text(encoding="utf-8"))["source"]
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))["source"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MinidalleError(
+                f"{file} is damaged: delete it, and the same command writes it again"
+            ) from error
         if known != self.source.name:
             raise MinidalleError(
                 f"{self.out} is trained on {known}, and this is {self.source.name}: give it the"
@@ -86,18 +91,30 @@ class Stages:
             )
 
     def check(self, stage: str) -> None:
-        """Raises MinidalleError where a batch of a stage is larger than the data."""
-        if stage == "tokenizer" or self.source.epoch is None:
+        """Raises MinidalleError where a batch of a stage cannot be shared out among processes and
+        parts, is larger than the data, or leaves CLIP nothing to compare."""
+        if stage == "tokenizer":
             return
-        size, epoch = getattr(self.preset, f"{stage}_fit").batch_size, self.source.epoch
+        config = getattr(self.preset, f"{stage}_fit")
+        with parallel.part(0, config.accumulate):
+            parallel.share(config.batch_size)
+        size, epoch = config.batch_size, self.source.epoch
+        if stage == "clip" and size < 2:
+            raise MinidalleError(
+                "CLIP learns by telling the captions of a batch apart: choose a --batch-size of 2"
+                " or more"
+            )
+        if epoch is None:
+            return
         kind, there = "pictures", epoch
         if stage == "clip":  # whose batch holds no caption twice
             kind = "different captions"
             there = len({self.source.caption("train", i) for i in range(epoch)})
         if there < size:
+            smaller = f", or choose --batch-size {there} or less"
             raise MinidalleError(
                 f"{stage} needs {size} {kind} a batch and there are only {there} to train on:"
-                f" add some, or choose --batch-size {there} or less"
+                f" add some{smaller if there > (stage == 'clip') else ''}"
             )
 
     def steps(self, stage: str) -> int:
@@ -154,7 +171,7 @@ class Stages:
             if leads:
                 known = log.read_text().splitlines() if latest is not None and log.exists() else []
                 told = [line for line in known if _step_told(line) <= state.step]
-                log.write_text("".join(f"{line}\n" for line in told))  # lost steps are told again
+                checkpoint.save_text(log, "".join(f"{line}\n" for line in told))  # not twice
 
             def save() -> None:
                 if leads:
@@ -167,7 +184,7 @@ class Stages:
                     if record.step % SAVE_EVERY == 0 and record.step < fit_config.steps:
                         save()
                     yield record
-            except GeneratorExit:
+            except (GeneratorExit, MinidalleError):  # `fit` leaves the state as the step found it
                 save()
                 raise
             if latest is None or state.step > _step_of(latest):
@@ -223,7 +240,7 @@ class Stages:
         if stage == "prior":
             return prior_losses(
                 self.source, dvae, tokenizer, config, self.device, length=p.prior.text_length,
-                bpe_dropout=p.bpe_dropout, caption_dropout=p.caption_dropout,
+                bpe_dropout=p.bpe_dropout, caption_dropout=p.caption_dropout, shades=p.shades,
             )  # fmt: skip
         return clip_losses(
             self.source, dvae, tokenizer, config, self.device, length=p.clip.text_length

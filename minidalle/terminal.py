@@ -7,14 +7,17 @@ saved, and the process ends with 128 + the signal's number, as a shell expects (
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import closing
 
 from tqdm import tqdm
 
 from minidalle import parallel
 from minidalle.beside import Beside
+from minidalle.checkpoint import FULL
 from minidalle.errors import MinidalleError
 from minidalle.stages import Stages
+from minidalle.training import out_of_memory
 
 
 class Stop:
@@ -36,6 +39,33 @@ class Stop:
 def note(message, *_) -> None:
     """One line beside the output; put in the place of `warnings.showwarning`."""
     print(f"note: {message}", file=sys.stderr)
+
+
+def run(work: Callable[[], int | None]) -> int:
+    """The exit status of `work`. What a user can mend is one line on stderr, and status 2."""
+    warnings.showwarning = note
+    try:
+        return work() or 0
+    except MinidalleError as error:
+        told = str(error)
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:  # of which nobody spoke before
+        if error.errno in FULL:
+            told = f"{error.strerror}: make room, or choose another place to write to"
+        elif error.filename is not None:
+            told = f"{error.filename}: {error.strerror}; choose another place"
+        else:
+            raise
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        told = (
+            "out of memory: ask for less at a time, with fewer --candidates or a smaller"
+            " --batch-size"
+        )
+    print(f"minidalle: {told}", file=sys.stderr)
+    return 2
 
 
 def learn(stages: Stages, name: str, resume: bool, stop: Stop, position: int = 0) -> int:
@@ -65,13 +95,12 @@ def learn(stages: Stages, name: str, resume: bool, stop: Stop, position: int = 0
 
 def learn_beside(stages: Stages, name: str, resume: bool) -> int:
     """The same in a process of its own (`Beside`), with its bar under the other's."""
-    warnings.showwarning = note
-    try:
+
+    def work() -> int:
         with Stop() as stop:
             return learn(stages, name, resume, stop, position=1)
-    except MinidalleError as error:
-        print(f"minidalle: {error}", file=sys.stderr)
-        return 2
+
+    return run(work)
 
 
 def wait_for(other: Beside, stop: Stop) -> int:

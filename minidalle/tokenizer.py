@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
 import random
 import re
 import warnings
@@ -43,6 +42,7 @@ from pathlib import Path
 
 import torch
 
+from minidalle.checkpoint import save_text
 from minidalle.errors import MinidalleError
 
 # 1. Pieces ----------------------------------------------------------------------------------------
@@ -278,10 +278,8 @@ class Tokenizer:
         return cls(merges)
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON file, staged beside and renamed: a reader sees the old one or the new."""
-        staged = Path(f"{path}.part")
-        staged.write_text(json.dumps(self.to_json()), encoding="utf-8")
-        os.replace(staged, path)
+        """Write one JSON file, whole or not at all. Raises MinidalleError."""
+        save_text(path, json.dumps(self.to_json()))
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:

@@ -126,9 +126,11 @@ class TrainState:
         self.step = documents["config"]["step"]
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """A GPU's allocator has an error of its own, the CPU's only its words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def out_of_memory(error: Exception) -> bool:
+    """A GPU's allocator and Python's have errors of their own, torch's on a CPU only its words."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "bad_alloc"))
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -189,11 +191,8 @@ def fit(
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            parts, half = 2 * config.accumulate, max(1, config.batch_size // 2)
             raise MinidalleError(
-                f"out of memory on {device} at batch size {config.batch_size}: draw it in parts"
-                f" (accumulate {parts}, or --accumulate {parts}; CLIP's cannot be), or begin"
-                f" again with a batch size of {half} (--batch-size {half})"
+                f"out of memory on {device} at batch size {config.batch_size}: {_smaller(config)}"
             ) from error
         names, values = told[0]._fields, torch.stack([torch.stack(parts) for parts in told]).mean(0)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -208,13 +207,28 @@ def fit(
                     buffer.copy_(kept)
                 raise MinidalleError(
                     f"step {state.step + 1}: {name} is {value}. Nothing of this step was kept;"
-                    " train again with a lower learning rate"
+                    f" train again with a lower learning rate ({config.lr / 2:g}, or --lr"
+                    f" {config.lr / 2:g})"
                 )
         state.optimizer.step()
         state.step += 1
         _follow(state)
         speed = config.batch_size / (time.perf_counter() - began)
         yield Record(state.step, config.steps, numbers, lr, gradient.item(), speed)
+
+
+def _smaller(config: FitConfig) -> str:
+    """What to do with a batch that does not fit: parts that it divides into, or fewer pictures."""
+    rows = config.batch_size // parallel.ranks()
+    finer = (n for n in range(config.accumulate + 1, rows + 1) if rows % n == 0)
+    parts, half = next(finer, None), max(1, config.batch_size // 2)
+    again = f"begin again with a batch size of {half} (--batch-size {half})"
+    if parts is None:
+        return again
+    return (
+        f"draw it in parts (accumulate {parts}, or --accumulate {parts}; CLIP's cannot be), or"
+        f" {again}"
+    )
 
 
 def _backward(state: TrainState, losses, device: torch.device, number: int) -> NamedTuple:

@@ -4,7 +4,8 @@
     x ← x + MLP(norm(x))
 
 The same stack serves the prior, with causal masks and a cache, and both towers of CLIP, with none.
-Pre-norm residual blocks as in GPT-2 (Radford et al. 2019), which the paper follows.
+Pre-norm residual blocks as in GPT-2 (Radford et al. 2019) and in the sparse transformers (Child et
+al. 2019), of which the paper's is one (appendix B.1).
 """
 
 from collections.abc import Sequence

@@ -36,6 +36,10 @@ ROWS = [
         " test_leftovers_are_swept"),
     Row("disk full", "checkpoint",
         "test_disk_full test_disk_full_in_a_run test_no_space_wherever_it_strikes"),
+    Row("disk full for the small files", "cli",
+        "test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room"),
+    Row("a run whose source.json is damaged", "stages",
+        "test_a_run_whose_source_is_damaged_says_what_to_do"),
     Row("truncated", "checkpoint", "test_truncated"),
     Row("one byte flipped", "checkpoint",
         "test_one_byte_flipped test_one_byte_flipped_anywhere_in_the_manifest"),
@@ -50,9 +54,13 @@ ROWS = [
     Row("a bundle from an older format", "checkpoint",
         "test_format_1_loads_for_ever test_another_format_says_what_to_do"),
     Row("SIGINT, SIGTERM", "cli", "test_a_signal_ends_the_step_saves_and_resumes"),
+    Row("Ctrl-C while a process is made", "beside",
+        "test_ctrl_c_while_it_is_being_made_is_no_traceback"),
     Row("NaN or infinite loss", "training",
         "test_a_loss_that_is_not_finite_stops_the_run_unharmed"
         " test_an_absurd_learning_rate_is_told"),
+    Row("the last good state after a NaN", "stages",
+        "test_what_was_reached_before_a_loss_that_is_not_finite_is_saved"),
     Row("stopped and resumed", "training", "test_a_resumed_run_is_bit_identical"),
     Row("a stage stopped and resumed", "stages",
         "test_a_stage_that_was_stopped_goes_on_bit_for_bit"
@@ -62,12 +70,16 @@ ROWS = [
         " test_going_on_with_another_number_says_that_it_is_not_bit_exact"),
     Row("a process dies", "parallel", "test_a_signal_saves_and_a_death_ends_all"),
     Row("out of memory", "training", "test_out_of_memory_suggests_a_batch_size"),
+    Row("out of memory while drawing", "cli",
+        "test_too_many_candidates_for_the_memory_is_one_line"),
     Row("device missing", "training", "test_a_missing_device_lists_those_there_are"),
     Row("nothing to learn from", "datasets",
         "test_nothing_to_learn_from test_every_picture_is_bad"),
     Row("batch larger than the data", "stages",
         "test_a_batch_larger_than_the_data_is_refused"
         " test_clip_says_when_there_are_too_few_captions"),
+    Row("a batch that cannot be shared out", "stages",
+        "test_a_batch_that_cannot_be_shared_out_is_refused_before_any_stage"),
     Row("going on with other data", "stages", "test_a_run_goes_on_with_what_it_began_with"),
     Row("not a picture, or truncated", "datasets",
         "test_truncated_pictures_and_no_pictures_are_skipped_and_listed"
@@ -85,7 +97,9 @@ ROWS = [
     Row("an archive that leads out, or a bomb", "archives",
         "test_a_name_that_leads_out test_a_link test_a_bomb_is_refused_before_it_is_unpacked"
         " test_too_many_files test_a_listing_that_promises_less_than_there_is"
-        " test_truncated test_one_byte_flipped test_encrypted test_no_room"),
+        " test_truncated test_one_byte_flipped test_one_byte_flipped_in_what_is_packed"
+        " test_a_name_that_is_not_the_utf_8_it_claims_to_be test_a_file_and_a_folder_of_one_name"
+        " test_encrypted test_no_room"),
     Row("an empty caption", "pipeline", "test_an_empty_caption_is_asked_for"),
     Row("a caption too long", "pipeline", "test_a_long_caption_is_cut_with_one_note"),
     Row("words never seen", "pipeline", "test_words_never_seen_are_named"),

@@ -1,5 +1,6 @@
 """An archive is unpacked whole or refused whole, and says why."""
 
+import random
 import stat
 import struct
 import zipfile
@@ -126,6 +127,34 @@ def test_one_byte_flipped(archive, tmp_path):
     data[60] ^= 0xFF
     archive.write_bytes(data)
     assert_refused(archive, tmp_path, "no sound zip archive")
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_one_byte_flipped_in_what_is_packed(tmp_path, packing):
+    """Every way of packing fails in a way of its own."""
+    archive = tmp_path / "packed.zip"
+    noise = random.Random(0).randbytes(3000)
+    with zipfile.ZipFile(archive, "w", packing) as file:
+        file.writestr("a.png", noise)
+    sound = archive.read_bytes()
+    for at in (60, 300, 2000):
+        data = bytearray(sound)
+        data[at] ^= 0xFF
+        archive.write_bytes(data)
+        assert_refused(archive, tmp_path, "no sound zip archive")
+
+
+def test_a_name_that_is_not_the_utf_8_it_claims_to_be(archive, tmp_path):
+    data = archive.read_bytes()
+    assert data.count("猫".encode()) > 1
+    archive.write_bytes(data.replace("猫".encode(), b"\xff\xfe\xfd"))
+    assert_refused(archive, tmp_path, "no sound zip archive")
+
+
+def test_a_file_and_a_folder_of_one_name(archive, tmp_path):
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("more/猫.png/x.png", "below a file")
+    assert_refused(archive, tmp_path, "a file and a folder in it have one name")
 
 
 def test_encrypted(archive, tmp_path):

@@ -77,6 +77,31 @@ def test_it_ends_when_its_parent_is_killed(tmp_path):
     assert until((tmp_path / "work.saved").exists)
 
 
+def test_ctrl_c_while_it_is_being_made_is_no_traceback(tmp_path):
+    """Catches Python's own answer to Ctrl-C, in a process that is still importing torch."""
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom minidalle.beside import Beside\n"
+        "from minidalle.terminal import Stop\nfrom tests.test_beside import work_until_told\n"
+        "if __name__ == '__main__':\n"
+        "    with Stop() as stop, Beside(work_until_told, Path(sys.argv[1])):\n"
+        "        print('made', flush=True)\n"
+        "        while not stop.signal:\n            time.sleep(0.01)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, script, tmp_path / "work"], env=env, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as parent:  # fmt: skip
+        assert parent.stdout.readline() == "made\n"
+        time.sleep(0.3)
+        assert not (tmp_path / "work").exists()  # it is not at work yet
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: to both
+        _, told = parent.communicate(timeout=60)
+    assert parent.returncode == 0 and told == "", told
+
+
 def test_both_stages_train_and_one_that_fails_is_told(tmp_path, capfd):
     """Catches a bundle made without its CLIP: here somebody else holds CLIP's directory."""
     arguments = ["train", "all", "--preset", "smoke", "--out", str(tmp_path), "--device", "cpu"]

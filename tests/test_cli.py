@@ -80,10 +80,15 @@ def test_training_on_a_zip_of_ones_own_pictures(tmp_path, capsys):
         (["train", "dvae", "--data", __file__], "no sound zip archive"),
         (["generate", "a cat", "--candidates", "0"], "0 candidates: draw at least 1"),
         (["generate", "\u200b"], "a caption is needed"),
+        (["generate", "a cat", "--bundle", "/"], "cannot read /manifest.json"),
+        (["train", "dvae", "--preset", "smoke", "--accumulate", "3"], "does not divide among"),
+        (["train", "all", "--preset", "smoke", "--batch-size", "1"], "--batch-size of 2 or more"),
+        (["train", "all", "--preset", "smoke", "--lr", "0.1"], "for one stage, dvae, prior or"),
+        (["train", "prior", "--preset", "smoke", "--lr", "-1"], "--lr -1.0: above 0"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(smoke_bundle, arguments, says, capsys, tmp_path):
-    if arguments[0] == "generate":
+    if arguments[0] == "generate" and "--bundle" not in arguments:
         arguments = [*arguments, "--bundle", str(smoke_bundle)]
     arguments = [*arguments, "--out", str(tmp_path / "out.png")]
     assert main(arguments) == 2
@@ -113,12 +118,46 @@ def test_what_cannot_be_written_is_told_before_the_work(smoke_bundle, tmp_path, 
     for arguments, says in (
         (["evaluate", *bundle, "--json", nowhere], "there is no folder"),
         (["evaluate", *bundle, "--json", str(tmp_path)], "it is a folder"),
-        (["generate", "a cat", *bundle, "--out", nowhere], "there is no folder"),
+        (["generate", "a cat", *bundle, "--out", f"{nowhere}.png"], "there is no folder"),
+        (["generate", "a cat", *bundle, "--out", str(tmp_path / "cat")], "for instance cat.png"),
         (["train", "all", "--preset", "smoke", "--out", str(tmp_path / "file")], "another --out"),
     ):
         assert main(arguments) == 2
         told = capsys.readouterr()
         assert says in told.err and "%" not in told.err and told.out == ""
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "all"])
+def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(tmp_path, stage):
+    """A real limit on what may be written: catches a traceback of the small files, which are no
+    checkpoints, and half a file that spoils the directory for good."""
+    command = [*COMMAND, "train", stage, "--preset", "smoke", "--out", str(tmp_path / "run")]
+    for limit, cause in ((0, "File too large"), (1, "cannot save")):  # nothing at all, and 1 kB
+        full = f"ulimit -f {limit}; exec " + " ".join(command)
+        done = subprocess.run(["bash", "-c", full], capture_output=True, text=True, timeout=180)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        told = done.stderr.strip().splitlines()[-1]
+        assert told.startswith(f"minidalle: {cause}") and "make room" in told, told
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+
+
+def test_too_many_candidates_for_the_memory_is_one_line(smoke_bundle, tmp_path):
+    """A real limit on memory: catches the allocator's own traceback."""
+    command = [*COMMAND, "generate", "a_cat", "--bundle", str(smoke_bundle), "--candidates"]
+    command += ["3000000", "--out", str(tmp_path / "x.png")]
+    limited = "ulimit -v 8000000; exec " + " ".join(command)
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "minidalle: out of memory: " in done.stderr and "fewer --candidates" in done.stderr
+
+
+def test_another_rate_for_one_stage(tmp_path):
+    """Catches a remedy for a loss that is not finite which nobody can follow."""
+    arguments = ["train", "dvae", "--preset", "smoke", "--out", str(tmp_path), "--lr", "0.0005"]
+    assert main(arguments) == 0
+    (step,) = (tmp_path / "dvae").glob("step-*")
+    assert json.loads((step / "config.json").read_text())["fit"]["lr"] == 0.0005
 
 
 def test_a_directory_that_is_no_bundle_says_what_is(smoke_bundle, tmp_path, capsys):

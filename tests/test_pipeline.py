@@ -106,6 +106,11 @@ def test_a_bundle_of_another_release_says_so(smoke_bundle, tmp_path):
     checkpoint.save(tmp_path / "newer", tensors, documents)
     with pytest.raises(MinidalleError, match=r"prior is of another release .*experts"):
         MiniDALLE.load(tmp_path / "newer", device="cpu")
+    tensors, documents = checkpoint.load(smoke_bundle)
+    documents["info"]["sampling"]["beam"] = 4
+    checkpoint.save(tmp_path / "newest", tensors, documents)
+    with pytest.raises(MinidalleError, match=r"sampling is of another release .*beam"):
+        MiniDALLE.load(tmp_path / "newest", device="cpu")
 
 
 def test_a_bundle_draws_the_same_after_a_round_trip(smoke_model, smoke_bundle, tmp_path):
@@ -130,6 +135,12 @@ def test_a_bundle_that_does_not_fit_itself_is_refused(smoke_bundle, tmp_path):
 def test_a_missing_bundle_says_so(tmp_path):
     with pytest.raises(MinidalleError, match=str(tmp_path / "nothing")):
         MiniDALLE.load(tmp_path / "nothing")
+
+
+def test_a_caption_of_two_lines_is_written_on_one(smoke_model, tmp_path):
+    """Catches a picture that is drawn, and lost as its label has a line break."""
+    ranked = smoke_model.generate("a red car\non the grass", candidates=2, keep=1)
+    assert ranked.save(tmp_path / "x.png").exists()
 
 
 def test_the_strip_is_written_and_labelled(smoke_model, tmp_path):

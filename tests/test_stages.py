@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minidalle import checkpoint, judge
+from minidalle import checkpoint, judge, parallel
 from minidalle import stages as module
 from minidalle.bundle import assemble
 from minidalle.captions import parse
@@ -25,7 +25,7 @@ from minidalle.sources import FolderSource, caption_of, to_tensor, to_uint8
 from minidalle.stages import Stages, _tell
 from minidalle.storybook import Storybook
 from minidalle.tokenizer import Tokenizer
-from minidalle.training import Record
+from minidalle.training import Record, TrainState, fit
 
 SMOKE, CPU = preset("smoke"), torch.device("cpu")
 MODELS = ("dvae", "prior", "clip")
@@ -229,11 +229,11 @@ def test_a_crash_costs_no_more_than_the_steps_since_the_last_save(trained, tmp_p
 
 
 # What a stage is given ---------------------------------------------------------------------------
-def prior_batch(stages, step=3, **changes):
+def prior_batch(stages, step=3, progress=0.5, **changes):
     """The text and the codes that the prior would be trained on, and those it should be."""
-    stages = new(stages.out, chosen=replace(stages.preset, bpe_dropout=0.0, **changes))
+    stages = new(stages.out, chosen=replace(stages.preset, bpe_dropout=0.0, shades=0.5, **changes))
     config = stages.preset.prior_fit
-    text, codes = stages.losses("prior", config)(lambda text, codes: (text, codes), step, 0.5)
+    text, codes, _ = stages.losses("prior", config)(lambda *given: given, step, progress)
     indices = range(step * config.batch_size, (step + 1) * config.batch_size)
     captions = [caption_of(stages.source, "train", i) for i in indices]
     images = to_tensor([stages.source.image("train", i) for i in indices], CPU)
@@ -261,6 +261,17 @@ def test_the_prior_learns_the_codes_that_the_dvae_will_give_again(trained):
     assert torch.equal(codes, stages.model("dvae").encode(images).flatten(1))
 
 
+def test_the_prior_is_shown_shades_at_first_and_in_the_end_the_colours_themselves(trained):
+    """Catches shades for ever, so that red is never red, and none: who has seen each kind in nine
+    colours alone has learnt the nine by heart."""
+    stages, _ = trained
+    dvae, shown = stages.model("dvae"), []
+    for progress in (0.0, 0.49, 0.5, 1.0):
+        _, codes, _, images = prior_batch(stages, step=5, progress=progress)
+        shown.append(((codes != dvae.encode(images).flatten(1)).any(1)).sum().item())
+    assert shown[0] == shown[1] > 0 == shown[2] == shown[3]
+
+
 def test_the_dvae_sees_other_pictures_at_every_step(tmp_path):
     """Catches one batch seen for ever, and schedules that are not told how far training is."""
     stages = new(tmp_path)
@@ -278,6 +289,45 @@ def test_clip_sees_half_of_the_pictures_as_the_dvae_paints_them(trained):
     x, dvae = to_tensor(images, CPU), stages.model("dvae")
     assert torch.equal(seen, torch.cat([dvae.decode(dvae.encode(x[:2])), x[2:]]))
     assert torch.equal(text, stages.tokenizer().batch(captions, SMOKE.clip.text_length))
+
+
+@pytest.mark.parametrize(("ranks", "rows"), [(2, [2, 0]), (4, [1, 1, 0, 0])])
+def test_the_half_that_is_painted_is_the_same_for_any_number_of_processes(
+    trained, monkeypatch, ranks, rows
+):
+    """Catches a half of each share: of shares of one picture, that is none."""
+    stages, _ = trained
+    losses = stages.losses("clip", SMOKE.clip_fit)
+    whole, _ = losses(lambda *given: given, 3, 0.5)
+    plain = to_tensor(clip_pairs(stages.source, 3, SMOKE.clip_fit.batch_size)[0], CPU)
+    monkeypatch.setattr(parallel, "ranks", lambda: ranks)
+    shares, painted = [], []
+    for rank in range(ranks):
+        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+        shares.append(losses(lambda *given: given, 3, 0.5)[0])
+        differs = (shares[-1] - plain[list(parallel.share(4))]).flatten(1).abs().amax(1) > 0
+        painted.append(int(differs.sum()))
+    assert painted == rows and torch.allclose(torch.cat(shares), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_of_a_batch_change_nothing_for_the_prior(trained, parts, monkeypatch):
+    """Catches a word that weighs more in a part with short captions, or beside the empty one."""
+    stages, _ = trained
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # float32: parts must add up
+    config = replace(SMOKE.prior_fit, steps=9)
+    found = []
+    for accumulate in (1, parts):
+        mine = new(stages.out, chosen=replace(SMOKE, caption_dropout=0.3))
+        model, _ = mine.build("prior")
+        fit_config = replace(config, accumulate=accumulate)
+        state = TrainState.start(model, fit_config)
+        losses = mine.losses("prior", fit_config)
+        records = [r for r, _ in zip(fit(state, losses), range(3), strict=False)]
+        found.append([(r.losses, r.gradient) for r in records])
+    for (losses, gradient), (in_parts, their_gradient) in zip(*found, strict=True):
+        assert in_parts == pytest.approx(losses, rel=1e-4)
+        assert their_gradient == pytest.approx(gradient, rel=1e-3)
 
 
 def test_clip_begins_with_pairs_that_are_exchanged(trained):
@@ -309,6 +359,41 @@ def test_a_run_goes_on_with_what_it_began_with(trained, tmp_path):
     folders = [FolderSource(Shelf(caption=text)) for text in ("picture {}", "drawing {}")]
     assert folders[0].name != folders[1].name
     assert folders[0].name == FolderSource(Shelf()).name
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_run_whose_source_is_damaged_says_what_to_do(text, tmp_path):
+    """A machine that died while it was written: catches JSON's own traceback, again and again."""
+    (tmp_path / "source.json").write_text(text)
+    with pytest.raises(MinidalleError, match=r"source\.json is damaged: delete it"):
+        new(tmp_path).tokenizer()
+    (tmp_path / "source.json").unlink()
+    assert new(tmp_path).tokenizer().vocab_size > 256
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused_before_any_stage(tmp_path):
+    """Catches a dVAE that is trained to its end before the prior's batch turns out not to divide,
+    and a CLIP that learns nothing, as it has one caption at a time to tell apart."""
+    with pytest.raises(MinidalleError, match="a batch of 4 does not divide among 1 processes in 3"):
+        new(tmp_path, chosen=SMOKE.in_parts(3)).check("prior")
+    with pytest.raises(MinidalleError, match="a --batch-size of 2 or more"):
+        new(tmp_path, chosen=SMOKE.with_batch_size(1)).check("clip")
+    one = FolderSource(Shelf(caption="always the same"))
+    with pytest.raises(MinidalleError, match=r"only 1 to train on: add some$"):
+        new(tmp_path, one).check("clip")
+
+
+def test_what_was_reached_before_a_loss_that_is_not_finite_is_saved(tmp_path, monkeypatch):
+    """Catches five hundred good steps lost with the bad one."""
+    page = Storybook.page
+
+    def page_of_light(self, i):
+        return page(self, i) if i < 4 * SMOKE.dvae_fit.batch_size else np.full((48, 48, 3), np.nan)
+
+    monkeypatch.setattr(Storybook, "page", page_of_light)
+    with pytest.raises(MinidalleError, match=r"step 5: .* is nan.*--lr"):
+        list(new(tmp_path).train("dvae"))
+    assert newest(tmp_path, "dvae")[0] == 4
 
 
 @pytest.mark.parametrize("stage", MODELS)

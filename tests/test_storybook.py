@@ -21,6 +21,7 @@ from minidalle.storybook import (
     render,
     sample_page,
     sample_scene,
+    shaded,
     sibling,
 )
 
@@ -77,6 +78,26 @@ def test_splits_share_no_scene_and_compositions_no_pair():
     assert pairs("compositions") <= HELD_OUT
     assert {k for k, _ in seen} == set(KINDS) and {c for _, c in seen} == set(COLOURS)
     assert len(HELD_OUT) == round(0.1 * len(KINDS) * len(COLOURS))
+
+
+def test_shades_are_of_their_colour_and_of_no_other():
+    """Catches a shade that shows a held-out pair, a group in two shades, and too few shades."""
+    seen = set()
+    for i in range(300):
+        scene = sample_scene(i)
+        changed = shaded(scene, i)
+        assert replace(changed, paints=None) == scene and shaded(scene, i) == changed
+        for thing, paint in zip(scene.facts.things, changed.paints, strict=True):
+            apart = {c: np.square(np.subtract(paint, rgb)).sum() for c, rgb in COLOURS.items()}
+            nearest = min(apart, key=apart.get)
+            assert nearest == thing.colour and (thing.kind, nearest) not in HELD_OUT
+            seen.add(paint)
+        if scene.facts.is_group:
+            assert len(set(changed.paints)) == 1
+        assert (render(changed) != render(scene)).any() or set(changed.paints) <= set(
+            COLOURS.values()
+        )
+    assert len(seen) > 200
 
 
 def test_siblings_differ_in_one_fact_and_stay_in_their_split():

@@ -190,14 +190,15 @@ def bars(
     width: float = 6.4,
     height: float = 2.4,
 ) -> Picture:
-    """One bar a name, its value above it where there is room for it."""
+    """One bar a name, its value beyond its end where there is room for it."""
     figure, axis = canvas(width, height)
     names, crowded = list(values), len(values) > 14
     axis.bar(names, list(values.values()), color=COLOURS[0], width=0.62)
     axis.margins(y=0.12)
     for i, name in enumerate(names):
         if not crowded:
-            axis.annotate(_number(values[name]), (i, values[name]), ha="center", va="bottom")
+            outside = "top" if values[name] < 0 else "bottom"
+            axis.annotate(_number(values[name]), (i, values[name]), ha="center", va=outside)
     if crowded:
         axis.set_xticks(range(1, len(names), 2), names[1::2])
     for name, value in (lines or {}).items():

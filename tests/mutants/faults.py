@@ -156,4 +156,13 @@ FAULTS = [
           "if False:", R),
     Fault("norms and biases decay", R, '{"params": rest, "weight_decay": 0.0}', '{"params": rest}',
           R),
+    # --- a batch in parts, and its share
+    Fault("a word weighs more in a part with few of them", "lessons",
+          "model(text[mine], codes, words)", "model(text[mine], codes)", "stages"),
+    Fault("half of each share is painted, not of the batch", "lessons",
+          "sum(i < config.batch_size // 2 for i in mine)", "len(x) // 2", "stages"),
+    Fault("shades to the end", "lessons", "progress < shades", "progress <= 1", "stages"),
+    Fault("a held-out colour among the shades", "storybook",
+          "if min(COLOURS, key=lambda name: math.dist(COLOURS[name], mixed)) == colour:",
+          "if mixed:", "storybook"),
 ]  # fmt: skip

@@ -42,13 +42,15 @@ def from_unit(y: Tensor) -> Tensor:
 
 FROM_UNIT = Task(
     name="from_unit", chapter=4, difficulty=1, minutes=5, answer=from_unit,
-    cases=lambda: [(torch.tensor([0.1]),), (torch.tensor([0.9, 0.5]),), (torch.rand(2, 6),)],
+    cases=lambda: [(torch.tensor([0.1]),), (torch.tensor([0.9, 0.5]),),
+                   (torch.tensor([0.0, 1.0]),), (torch.rand(2, 6),)],
     properties=(Property("a picture lies in [0, 1]",
                          lambda y, x: bool((y >= 0).all() and (y <= 1).all())),),
     mistakes=(
         Mistake("The picture is never mapped back: it comes out grey.", lambda y: y.clamp(0, 1)),
         Mistake("A decoder may answer outside [ε, 1 − ε]; without a clamp, pixels leave [0, 1].",
                 lambda y: (y - 0.1) / 0.8),
+        Mistake("It is clamped at one end only.", lambda y: ((y - 0.1) / 0.8).clamp(min=0)),
         Mistake("You divide before you subtract: undo the steps in reverse order.",
                 lambda y: (y / 0.8 - 0.1).clamp(0, 1)),
         Mistake("The slope is 1 − 2ε, not 1 − ε.", lambda y: ((y - 0.1) / 0.9).clamp(0, 1)),
@@ -107,7 +109,7 @@ COSINE = Task(
     name="cosine", chapter=4, difficulty=2, minutes=10, answer=dvae.cosine,
     cases=lambda: [(1.0, 0.0625, t) for t in _TIMES] + [(0.0, 6.6, t) for t in _TIMES],
     mistakes=(
-        Mistake("A straight line: with one, τ diverged in the paper. Half a cosine is wanted.",
+        Mistake("A straight line: with one the paper's training diverged. Half a cosine is due.",
                 lambda a, b, t: a + (b - a) * min(1.0, max(0.0, t))),
         Mistake("Past the end it swings back: hold the last value, by clamping the progress.",
                 lambda a, b, t: b + (a - b) * 0.5 * (1 + math.cos(math.pi * t))),

@@ -212,6 +212,8 @@ def kind(value) -> str:
         return "True or False"
     if isinstance(value, int | float):
         return "a number"
+    if isinstance(value, dict):
+        return "a dict"  # a Counter is one, and so is a defaultdict
     if isinstance(value, tuple):
         return f"{len(value)} values: {', '.join(map(kind, value))}"
     return f"a {type(value).__name__}"

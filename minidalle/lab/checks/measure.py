@@ -174,6 +174,12 @@ def _once(a, b):
     return (d @ d + ca.trace() + cb.trace() - root).item()
 
 
+def _biased(a, b):
+    d, ca, cb, root = _parts(a, b)
+    a, b = (len(a) - 1) / len(a), (len(b) - 1) / len(b)
+    return (d @ d + a * ca.trace() + b * cb.trace() - 2 * (a * b) ** 0.5 * root).item()
+
+
 def _means_only(a, b):
     d, *_ = _parts(a, b)
     return (d @ d).item()
@@ -193,6 +199,7 @@ FRECHET = Task(
         Mistake("The root of a matrix is not the root of its entries: its trace is the sum of the"
                 " roots of the *eigenvalues*.", _elementwise_root),
         Mistake("The cross term counts twice.", _once),
+        Mistake("The covariances are divided by n: torch.cov divides by n − 1.", _biased),
         Mistake("Only the means are compared; clouds of another width lie apart as well.",
                 _means_only),
     ),

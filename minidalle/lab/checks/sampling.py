@@ -101,11 +101,13 @@ TOP_P = Task(
     cases=lambda: [
         (torch.tensor([0.6, 0.4]).log(), 0.5), (torch.tensor([0.2, 0.5, 0.3]).log(), 0.6),
         (torch.tensor([0.1, 0.2, 0.4, 0.3]).log(), 0.75), (_logits(3, 6), 0.7),
-        (_logits(2, 9), 0.95), (_logits(2, 4), 0.05),
+        (_logits(2, 9), 0.95), (_logits(2, 4), 0.05), (torch.tensor([0.5, 0.25, 0.25]).log(), 0.5),
     ],
     properties=(Property("at least one code of a row is kept",
                          lambda out, *_: bool((out > -_INF).any(-1).all())),),
     mistakes=(
+        Mistake("Where the sum is exactly p it is reached, and the next code is one too many.",
+                lambda a, p: _nucleus(a, lambda q, c: c - q <= p)),
         Mistake("The code that *crosses* p is cut. It stays: the fewest that together *reach* p.",
                 lambda a, p: _nucleus(a, lambda q, c: c <= p)),
         Mistake("Codes with a probability above p: a threshold for each, and no sum.",

@@ -34,6 +34,8 @@ LEARNING_RATE = Task(
                 lambda s, n, p, w: p * _rise(s, w)),
         Mistake("The first step has a rate of 0, and is lost: count it from 1 in the warm-up.",
                 lambda s, n, p, w: p * min(1.0, s / w) * _fall(s, n)),
+        Mistake("It is 0 at the last step already, and that step is lost: divide by `steps`.",
+                lambda s, n, p, w: p * _rise(s, w) * _fall(s, n - 1)),
         Mistake("It falls in a straight line.",
                 lambda s, n, p, w: p * _rise(s, w) * (1 - s / n)),
         Mistake("A warm-up that never ends: hold it at 1.",
