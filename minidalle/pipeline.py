@@ -27,7 +27,7 @@ from minidalle.sampling import SamplingConfig, draw, generators
 from minidalle.sheet import strip
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import pick_device
-from minidalle.weights import load_weights
+from minidalle.weights import load_weights, settings
 
 # A Chinese character, a run of other letters and digits, or a pictograph.
 WORD = re.compile(r"[㐀-鿿]|[^\W_㐀-鿿]+|[\u2600-\u27bf\U0001f300-\U0001faff]")
@@ -101,7 +101,7 @@ class MiniDALLE:
         models = {}
         for name, (kind, config_kind) in MODELS.items():
             saved = documents["config"][name]
-            config = _settings(config_kind, saved, f"{directory}: the {name}")
+            config = settings(config_kind, saved, f"{directory}: the {name}")
             models[name] = kind(config)
             state = {key: value.float() for key, value in tensors[name].items()}
             load_weights(
@@ -109,7 +109,7 @@ class MiniDALLE:
             )
         tokenizer = Tokenizer.from_json(documents["tokenizer"], file=directory / "tokenizer.json")
         sampling = documents["info"].get("sampling", {})
-        _settings(SamplingConfig, sampling, f"{directory}: the sampling")
+        settings(SamplingConfig, sampling, f"{directory}: the sampling")
         return cls(tokenizer, **models, info=documents["info"], device=pick_device(device))
 
     def save(self, directory: str | Path) -> Path:
@@ -202,17 +202,6 @@ class MiniDALLE:
             codes[order].reshape(-1, grid, grid).cpu().numpy(),
             order.cpu().numpy(),
         )
-
-
-def _settings(kind: type, document: dict, what: str):
-    """A config from JSON, where tuples have become lists. Raises MinidalleError, which names what
-    it is of, where another release wrote it."""
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
-    except TypeError as error:
-        raise MinidalleError(
-            f"{what} is of another release of minidalle ({error}): use that release, or train again"
-        ) from error
 
 
 def default_bundle() -> Path:

@@ -26,12 +26,13 @@ from minidalle.clip import CLIP
 from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
 from minidalle.lessons import Losses, clip_losses, dvae_losses, prior_losses
+from minidalle.pipeline import MODELS
 from minidalle.presets import Preset
 from minidalle.prior import Prior
 from minidalle.sources import Source, caption_of
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import FitConfig, Record, TrainState, fit, pick_device
-from minidalle.weights import load_weights
+from minidalle.weights import load_weights, settings
 
 STAGES = ("tokenizer", "dvae", "prior", "clip")
 NEEDS = {  # the stages that a stage learns from
@@ -207,9 +208,9 @@ class Stages:
                 f"{saved[-1]} is {step} steps of {steps}: finish it with"
                 f" minidalle train {stage} --resume"
             )
-        kinds = {"dvae": DVAE, "prior": Prior, "clip": CLIP}
-        config = config_from(kinds[stage], documents["model_config"])
-        model = kinds[stage](config)
+        kind, config_kind = MODELS[stage]
+        config = settings(config_kind, documents["model_config"], f"{saved[-1]}: the model")
+        model = kind(config)
         load_weights(
             model, tensors["ema"], file=saved[-1], config=asdict(config),
             saved_config=documents["model_config"],
@@ -245,12 +246,6 @@ class Stages:
         return clip_losses(
             self.source, dvae, tokenizer, config, self.device, length=p.clip.text_length
         )
-
-
-def config_from(kind: type[nn.Module], document: dict):
-    """A model's config from JSON, where tuples have become lists."""
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
-    return kind.__init__.__annotations__["config"](**values)
 
 
 def _tell(log: Path, record: Record) -> None:

@@ -1,7 +1,8 @@
 """From a file into a model, and out of an optimiser: the two ends of a checkpoint.
 
-`load_weights` refuses what does not fit and says where two configs differ; `flatten` and
-`unflatten` take a nested state apart into tensors and JSON, and put it together again.
+`settings` reads a config; `load_weights` refuses what does not fit and says where two configs
+differ; `flatten` and `unflatten` take a nested state apart into tensors and JSON, and put it
+together again.
 """
 
 import dataclasses
@@ -13,6 +14,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from minidalle.errors import MinidalleError
+
+
+def settings(kind: type, document: dict, what: str):
+    """A config from JSON, where tuples have become lists. Raises MinidalleError, which names `what`
+    it is of, where another release wrote it."""
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+    except TypeError as error:
+        raise MinidalleError(
+            f"{what} is of another release of minidalle ({error}): use that release, or train again"
+        ) from error
 
 
 def load_weights(
