@@ -12,9 +12,8 @@ CHINESE_FONTS = (  # where the usual systems keep one; Pillow's own font knows n
     "NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-zenhei.ttc", "wqy-microhei.ttc",
     "DroidSansFallbackFull.ttf", "PingFang.ttc", "STHeiti Light.ttc", "msyh.ttc", "simsun.ttc",
 )  # fmt: skip
-CHINESE = re.compile(
-    "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]"
-)  # characters and their punctuation
+# Characters and their punctuation.
+CHINESE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 
 @lru_cache(maxsize=16)

@@ -62,13 +62,14 @@ HELD_OUT = frozenset(
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn: complete facts, and the (column, row) of each thing's upper left cell."""
+    """What is drawn: complete facts, and the (column, row) of each thing's upper left cell.
+
+    paints: what each thing is painted with, where that is a shade of its colour (`shaded`).
+    """
 
     facts: Facts
     corners: tuple[tuple[int, int], ...]
-    paints: tuple[RGB, ...] | None = (
-        None  # of the things, where they are in shades of their colours
-    )
+    paints: tuple[RGB, ...] | None = None
 
 
 def render(scene: Scene, size: int = 48) -> np.ndarray:
@@ -183,8 +184,9 @@ def sample_page(seed: int | str) -> Scene:
 def shaded(scene: Scene, seed: int | str) -> Scene:
     """The same scene with each colour mixed with some other, but still nearest to its own.
 
-    There are ten colours and no end of shades. Who has seen a kind in a hundred of them does not
-    learn the colours in which it has never been seen. No shade is near a colour of HELD_OUT.
+    Of ten colours a model learns by heart which ones each kind comes in; of shades there is no end,
+    and it must learn the kind apart from its colour. As a shade stays nearest to the colour of its
+    thing, none shows a pair of HELD_OUT.
     """
     rng = random.Random(f"shaded {seed}")
     paints = {thing: _shade_of(thing.colour, rng) for thing in dict.fromkeys(scene.facts.things)}
