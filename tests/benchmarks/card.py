@@ -1,8 +1,8 @@
-"""Write data/MODEL_CARD.md: `python -m tests.benchmarks.card [RUNS CURVES.png]`.
+"""Write data/MODEL_CARD.md: `python -m tests.benchmarks.card [RUNS] [CURVES.png]`.
 
 The card is made of the reports in data/reports (written by `minidalle evaluate --json`) and of the
-words in card.md. With RUNS also the curves that it shows, of the training logs RUNS/STAGE.jsonl,
-whichever are there: they need matplotlib.
+words in card.md. With CURVES.png also curves that it shows: of the training logs RUNS/STAGE.jsonl,
+whichever are there, or without RUNS of the prior's legs in shades. They need matplotlib.
 """
 
 import json
@@ -82,9 +82,7 @@ def card() -> str:
 
 
 def curves(runs: Path, file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
+    """Losses of the stages, from their logs."""
     import matplotlib.pyplot as plt
 
     shown = {"dvae": ("nll", "kl", "entropy"), "prior": ("text", "image"), "clip": ("total",)}
@@ -106,7 +104,23 @@ def curves(runs: Path, file: Path) -> None:
     figure.savefig(file, dpi=90)
 
 
+def legs(file: Path) -> None:
+    """The picture's loss in the prior's legs in shades, means over a hundred updates."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
+    for name, losses in read("legs.json").items():
+        axis.plot(range(100, 100 * len(losses) + 1, 100), losses, label=name)
+    axis.set(title="prior, in shades", xlabel="update", ylabel="nats a code", yscale="log")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(file, dpi=90)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        curves(Path(sys.argv[1]), Path(sys.argv[2]))
+    match sys.argv[1:]:
+        case [runs, file]:
+            curves(Path(runs), Path(file))
+        case [file]:
+            legs(Path(file))
     (DATA / "MODEL_CARD.md").write_text(card())
