@@ -5,10 +5,11 @@ ranked = MiniDALLE.load().generate("a red car on the grass", candidates=32, keep
 ranked.save("pictures.png")
 """
 
-from minidalle import judge, presets
 from minidalle.errors import MinidalleError
 from minidalle.pipeline import MiniDALLE
-from minidalle.storybook import Storybook
+from minidalle.training import presets
+from minidalle.world import judge
+from minidalle.world.storybook import Storybook
 
 __version__ = "0.1.0"
 __all__ = ["MiniDALLE", "MinidalleError", "Storybook", "judge", "presets"]

@@ -23,7 +23,7 @@ from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from minidalle.errors import MinidalleError
-from minidalle.parallel import gather
+from minidalle.training.distributed import gather
 from minidalle.transformer import Transformer
 
 

@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minidalle import checkpoint
 from minidalle.clip import CLIP, CLIPConfig, rerank
+from minidalle.contact_sheet import strip
 from minidalle.dvae import DVAE, DVAEConfig
 from minidalle.errors import MinidalleError
 from minidalle.prior import Prior, PriorConfig
 from minidalle.sampling import SamplingConfig, draw, generators
-from minidalle.sheet import strip
 from minidalle.tokenizer import Tokenizer
-from minidalle.training import pick_device
-from minidalle.weights import load_weights, settings
+from minidalle.training import checkpoint
+from minidalle.training.trainer import pick_device
+from minidalle.training.weights import load_weights, settings
 
 # A Chinese character, a run of other letters and digits, or a pictograph.
 WORD = re.compile(r"[㐀-鿿]|[^\W_㐀-鿿]+|[\u2600-\u27bf\U0001f300-\U0001faff]")

@@ -42,8 +42,8 @@ from pathlib import Path
 
 import torch
 
-from minidalle.checkpoint import save_text
 from minidalle.errors import MinidalleError
+from minidalle.training.checkpoint import save_text
 
 # 1. Pieces ----------------------------------------------------------------------------------------
 # No token crosses a piece, so "red" is learned once and not again in "red." and "red,". A word owns

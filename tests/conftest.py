@@ -5,11 +5,11 @@ import os
 import pytest
 import torch
 
-from minidalle.bundle import assemble
 from minidalle.pipeline import MiniDALLE
-from minidalle.presets import preset
-from minidalle.stages import STAGES, Stages
-from minidalle.storybook import Storybook
+from minidalle.training.assemble import assemble
+from minidalle.training.presets import preset
+from minidalle.training.stages import STAGES, Stages
+from minidalle.world.storybook import Storybook
 
 
 def pytest_configure():

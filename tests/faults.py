@@ -26,84 +26,86 @@ class Row(NamedTuple):
 
     @property
     def nodes(self) -> list[str]:
-        return [f"tests/test_{self.file}.py::{test}" for test in self.tests.split()]
+        return [f"tests/{self.file}.py::{test}" for test in self.tests.split()]
 
 
 ROWS = [
-    Row("kill -9 while saving", "checkpoint",
+    Row("kill -9 while saving", "training/test_checkpoint",
         "test_kill_at_random_moments_over_one_checkpoint test_kill_at_random_moments_in_a_run"
         " test_kill_at_every_touch_of_the_disk test_killed_between_the_two_renames"
         " test_leftovers_are_swept"),
-    Row("disk full", "checkpoint",
+    Row("disk full", "training/test_checkpoint",
         "test_disk_full test_disk_full_in_a_run test_no_space_wherever_it_strikes"),
-    Row("disk full for the small files", "cli",
+    Row("disk full for the small files", "cli/test_commands",
         "test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room"),
-    Row("a run whose source.json is damaged", "stages",
+    Row("a run whose source.json is damaged", "training/test_stages",
         "test_a_run_whose_source_is_damaged_says_what_to_do"),
-    Row("truncated", "checkpoint", "test_truncated"),
-    Row("one byte flipped", "checkpoint",
+    Row("truncated", "training/test_checkpoint", "test_truncated"),
+    Row("one byte flipped", "training/test_checkpoint",
         "test_one_byte_flipped test_one_byte_flipped_anywhere_in_the_manifest"),
-    Row("a pickle in disguise", "checkpoint",
+    Row("a pickle in disguise", "training/test_checkpoint",
         "test_a_pickle_in_disguise test_no_pickle_in_the_package"),
-    Row("config and weights disagree", "checkpoint",
+    Row("config and weights disagree", "training/test_checkpoint",
         "test_config_and_weights_disagree test_keys_that_disagree"),
-    Row("read-only directory", "checkpoint",
+    Row("read-only directory", "training/test_checkpoint",
         "test_a_place_that_not_even_root_can_write test_read_only_directory_fails_before_step_0"),
-    Row("two writers, one run directory", "checkpoint",
+    Row("two writers, one run directory", "training/test_checkpoint",
         "test_two_writers test_two_writers_in_one_notebook"),
-    Row("a bundle from an older format", "checkpoint",
+    Row("a bundle from an older format", "training/test_checkpoint",
         "test_format_1_loads_for_ever test_another_format_says_what_to_do"),
-    Row("SIGINT, SIGTERM", "cli", "test_a_signal_ends_the_step_saves_and_resumes"),
-    Row("Ctrl-C while a process is made", "beside",
+    Row("SIGINT, SIGTERM", "cli/test_commands", "test_a_signal_ends_the_step_saves_and_resumes"),
+    Row("Ctrl-C while a process is made", "training/test_background",
         "test_ctrl_c_while_it_is_being_made_is_no_traceback"),
-    Row("NaN or infinite loss", "training",
+    Row("NaN or infinite loss", "training/test_trainer",
         "test_a_loss_that_is_not_finite_stops_the_run_unharmed"
         " test_an_absurd_learning_rate_is_told"),
-    Row("the last good state after a NaN", "stages",
+    Row("the last good state after a NaN", "training/test_stages",
         "test_what_was_reached_before_a_loss_that_is_not_finite_is_saved"),
-    Row("stopped and resumed", "training", "test_a_resumed_run_is_bit_identical"),
-    Row("a stage stopped and resumed", "stages",
+    Row("stopped and resumed", "training/test_trainer", "test_a_resumed_run_is_bit_identical"),
+    Row("a stage stopped and resumed", "training/test_stages",
         "test_a_stage_that_was_stopped_goes_on_bit_for_bit"
         " test_a_crash_costs_no_more_than_the_steps_since_the_last_save"),
-    Row("another number of processes", "parallel",
+    Row("another number of processes", "training/test_distributed",
         "test_two_train_what_one_trains"
         " test_going_on_with_another_number_says_that_it_is_not_bit_exact"),
-    Row("a process dies", "parallel", "test_a_signal_saves_and_a_death_ends_all"),
-    Row("out of memory", "training", "test_out_of_memory_suggests_a_batch_size"),
-    Row("out of memory while drawing", "cli",
+    Row("a process dies", "training/test_distributed", "test_a_signal_saves_and_a_death_ends_all"),
+    Row("out of memory", "training/test_trainer", "test_out_of_memory_suggests_a_batch_size"),
+    Row("out of memory while drawing", "cli/test_commands",
         "test_too_many_candidates_for_the_memory_is_one_line"),
-    Row("device missing", "training", "test_a_missing_device_lists_those_there_are"),
-    Row("nothing to learn from", "datasets",
+    Row("device missing", "training/test_trainer", "test_a_missing_device_lists_those_there_are"),
+    Row("nothing to learn from", "datasets/test_image_folder",
         "test_nothing_to_learn_from test_every_picture_is_bad"),
-    Row("batch larger than the data", "stages",
+    Row("batch larger than the data", "training/test_stages",
         "test_a_batch_larger_than_the_data_is_refused"
         " test_clip_says_when_there_are_too_few_captions"),
-    Row("a batch that cannot be shared out", "stages",
+    Row("a batch that cannot be shared out", "training/test_stages",
         "test_a_batch_that_cannot_be_shared_out_is_refused_before_any_stage"),
-    Row("going on with other data", "stages", "test_a_run_goes_on_with_what_it_began_with"),
-    Row("not a picture, or truncated", "datasets",
+    Row("going on with other data", "training/test_stages",
+        "test_a_run_goes_on_with_what_it_began_with"),
+    Row("not a picture, or truncated", "datasets/test_image_folder",
         "test_truncated_pictures_and_no_pictures_are_skipped_and_listed"
         " test_pictures_that_are_missing_pipes_or_of_another_kind"),
-    Row("decompression bomb", "datasets", "test_a_bomb_is_refused_before_it_is_decoded"),
-    Row("CMYK, alpha, EXIF, grey, 16 bit", "datasets",
+    Row("decompression bomb", "datasets/test_image_folder",
+        "test_a_bomb_is_refused_before_it_is_decoded"),
+    Row("CMYK, alpha, EXIF, grey, 16 bit", "datasets/test_image_folder",
         "test_alpha_is_laid_over_white test_transparency_by_palette_and_by_colour_key"
         " test_cmyk_and_greyscale test_exif_rotation_is_applied test_a_16_bit_ramp_stays_a_ramp"),
-    Row("caption missing, empty or not UTF-8", "datasets",
+    Row("caption missing, empty or not UTF-8", "datasets/test_image_folder",
         "test_captions_missing_empty_or_orphaned"
         " test_a_caption_in_another_encoding_is_never_mojibake"),
-    Row("a name that leads out of the folder", "datasets",
+    Row("a name that leads out of the folder", "datasets/test_image_folder",
         "test_a_name_that_leads_out_is_refused"
         " test_links_that_lead_out_are_refused_and_links_within_are_followed"),
-    Row("an archive that leads out, or a bomb", "archives",
+    Row("an archive that leads out, or a bomb", "datasets/test_archives",
         "test_a_name_that_leads_out test_a_link test_a_bomb_is_refused_before_it_is_unpacked"
         " test_too_many_files test_a_listing_that_promises_less_than_there_is"
         " test_truncated test_one_byte_flipped test_one_byte_flipped_in_what_is_packed"
         " test_a_name_that_is_not_the_utf_8_it_claims_to_be test_a_file_and_a_folder_of_one_name"
         " test_encrypted test_no_room"),
-    Row("an empty caption", "pipeline", "test_an_empty_caption_is_asked_for"),
-    Row("a caption too long", "pipeline", "test_a_long_caption_is_cut_with_one_note"),
-    Row("words never seen", "pipeline", "test_words_never_seen_are_named"),
-    Row("any script, emoji, zero width", "pipeline", "test_any_text_draws_something"),
+    Row("an empty caption", "test_pipeline", "test_an_empty_caption_is_asked_for"),
+    Row("a caption too long", "test_pipeline", "test_a_long_caption_is_cut_with_one_note"),
+    Row("words never seen", "test_pipeline", "test_words_never_seen_are_named"),
+    Row("any script, emoji, zero width", "test_pipeline", "test_any_text_draws_something"),
 ]  # fmt: skip
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from minidalle import checkpoint
 from minidalle.errors import MinidalleError
 from minidalle.pipeline import MiniDALLE
+from minidalle.training import checkpoint
 
 
 def test_generate_gives_ranked_pictures(smoke_model):

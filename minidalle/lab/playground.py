@@ -9,10 +9,10 @@ import ipywidgets
 import torch
 from IPython.display import display
 
-from minidalle import judge
 from minidalle.errors import MinidalleError
 from minidalle.lab.figures import pictures
 from minidalle.pipeline import MiniDALLE, Ranked
+from minidalle.world import judge
 
 EXAMPLES = (
     "a big brown bear in the snow",

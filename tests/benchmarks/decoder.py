@@ -18,9 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minidalle import MiniDALLE, Storybook
+from minidalle.datasets.source import to_tensor
 from minidalle.dvae import DVAE, least_b_at, logit_laplace_nll, to_unit
-from minidalle.sources import to_tensor
-from minidalle.training import FitConfig, TrainState, fit
+from minidalle.training.trainer import FitConfig, TrainState, fit
 
 UNSEEN = 5_000_000  # the first picture: those before are the other trainings'
 

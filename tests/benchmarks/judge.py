@@ -1,4 +1,4 @@
-"""How good is the judge? The long measurement behind tests/test_judge.py, as tables.
+"""How good is the judge? The long measurement behind tests/world/test_judge.py, as tables.
 
     python -m tests.benchmarks.judge [pictures a split, 2000 unless told]
 
@@ -14,10 +14,10 @@ from itertools import pairwise
 import numpy as np
 
 from minidalle import judge
-from minidalle.captions import parse
-from minidalle.facts import KINDS, mutations
-from minidalle.storybook import SPAN, SPLITS, Storybook, render
-from tests.test_judge import (
+from minidalle.world.captions import parse
+from minidalle.world.facts import KINDS, mutations
+from minidalle.world.storybook import SPAN, SPLITS, Storybook, render
+from tests.world.test_judge import (
     NEIGHBOURS,
     RUINED,
     blurred,

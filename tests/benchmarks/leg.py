@@ -14,9 +14,9 @@ import torch
 from tqdm import tqdm
 
 from minidalle import MiniDALLE, Storybook, presets
-from minidalle.lessons import prior_losses
 from minidalle.prior import Prior
-from minidalle.training import FitConfig, TrainState, fit
+from minidalle.training.objectives import prior_losses
+from minidalle.training.trainer import FitConfig, TrainState, fit
 
 
 def train(bundle: MiniDALLE, config: FitConfig, shades: float) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from minidalle.contact_sheet import gallery
 from minidalle.pipeline import MiniDALLE
-from minidalle.sheet import gallery
 
 CAPTIONS = [
     "a red car parked on the grass",

@@ -18,7 +18,7 @@ class Fault(NamedTuple):
 
 A, P, T = "attention", "prior", "transformer"
 Q, D, S = "quantize", "dvae", "sampling"
-K, C, R = "tokenizer", "clip", "training"
+K, C, R = "tokenizer", "clip", "training/trainer"
 
 FAULTS = [
     # --- attention and its masks
@@ -157,12 +157,13 @@ FAULTS = [
     Fault("norms and biases decay", R, '{"params": rest, "weight_decay": 0.0}', '{"params": rest}',
           R),
     # --- a batch in parts, and its share
-    Fault("a word weighs more in a part with few of them", "lessons",
-          "model(text[mine], codes, words)", "model(text[mine], codes)", "stages"),
-    Fault("half of each share is painted, not of the batch", "lessons",
-          "sum(i < config.batch_size // 2 for i in mine)", "len(x) // 2", "stages"),
-    Fault("shades to the end", "lessons", "progress < shades", "progress <= 1", "stages"),
-    Fault("a held-out colour among the shades", "storybook",
+    Fault("a word weighs more in a part with few of them", "training/objectives",
+          "model(text[mine], codes, words)", "model(text[mine], codes)", "training/stages"),
+    Fault("half of each share is painted, not of the batch", "training/objectives",
+          "sum(i < config.batch_size // 2 for i in mine)", "len(x) // 2", "training/stages"),
+    Fault("shades to the end", "training/objectives", "progress < shades", "progress <= 1",
+          "training/stages"),
+    Fault("a held-out colour among the shades", "world/storybook",
           "if min(COLOURS, key=lambda name: math.dist(COLOURS[name], mixed)) == colour:",
-          "if mixed:", "storybook"),
+          "if mixed:", "world/storybook"),
 ]  # fmt: skip

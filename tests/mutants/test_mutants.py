@@ -31,7 +31,7 @@ def run(copy: Path, tests: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider",
-         f"tests/test_{tests}.py"],
+         str(Path("tests", tests).with_name(f"test_{Path(tests).name}.py"))],
         cwd=copy, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 

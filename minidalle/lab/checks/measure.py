@@ -5,7 +5,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from minidalle import evaluate
+from minidalle.evaluation import report
 from minidalle.lab.checks.ladder import Mistake, Property, Task
 
 # --- skill_shares ---------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ LOST_WHERE = Task(
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
-    return evaluate.frechet_distance(a, b)
+    return report.frechet_distance(a, b)
 
 
 def _parts(a, b):

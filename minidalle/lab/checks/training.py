@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from minidalle.lab.checks.ladder import Mistake, Property, Task
-from minidalle.training import FitConfig, lr_at
+from minidalle.training.trainer import FitConfig, lr_at
 
 # --- learning_rate --------------------------------------------------------------------------------
 

@@ -5,9 +5,9 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from minidalle.captions import parse
-from minidalle.facts import Thing
 from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.world.captions import parse
+from minidalle.world.facts import Thing
 
 # --- thing_holds: is what a caption states of a thing true of it? ---------------------------------
 

@@ -1,0 +1,1 @@
+"""How good a bundle is: the report and its measures."""

@@ -1,0 +1,1 @@
+"""How the stages are trained: sizes, objectives, the loop, checkpoints, many processes."""

@@ -1,0 +1,358 @@
+"""For every exercise another right answer, written as somebody else would write it.
+
+A check must not insist on one way: loops, other functions of PyTorch, other algebra.
+"""
+
+import math
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from minidalle.world.captions import parse
+
+
+# --- 01
+def thing_holds(stated, seen):
+    for part in ("kind", "colour", "size"):
+        asked = getattr(stated, part)
+        if asked is not None and asked != getattr(seen, part):
+            return False
+    return True
+
+
+def dice(d, p):
+    return float(2 * sum(a * b for a, b in zip(d, p, strict=True)) / (sum(d**2) + sum(p**2)))
+
+
+def same_facts(a, b):
+    one, two = parse(a), parse(b)
+    return (one.things, one.relation, one.place) == (two.things, two.relation, two.place)
+
+
+def shows_held_out(things, held_out):
+    return bool({(t.kind, t.colour) for t in things} & held_out)
+
+
+# --- 02
+def log_normal(x, mean, scale):
+    return torch.distributions.Normal(mean, scale).log_prob(x)
+
+
+def reparameterise(mean, ln_var, noise):
+    return torch.addcmul(mean, torch.sqrt(torch.exp(ln_var)), noise)
+
+
+def gaussian_kl(mu, ln_var):
+    p = torch.distributions.Normal(torch.zeros_like(mu), 1.0)
+    q = torch.distributions.Normal(mu, (ln_var / 2).exp())
+    return torch.distributions.kl_divergence(q, p).sum(-1).mean(0)
+
+
+def elbo(log_likelihood, kl, beta):
+    return log_likelihood.mean() - beta * kl.mean()
+
+
+# --- 03
+def gumbel(u):
+    return (1 / u).log().log().neg()
+
+
+def gumbel_softmax(logits, noise, tau):
+    y = torch.exp(logits / tau + noise / tau)
+    return y / y.sum(-1, keepdim=True)
+
+
+def straight_through(soft):
+    hard = torch.zeros_like(soft).scatter(-1, soft.argmax(-1, keepdim=True), 1.0)
+    return soft + (hard - soft).detach()
+
+
+def kl_to_uniform(logits):
+    q = logits.softmax(-1)
+    uniform = torch.full_like(q, 1 / q.shape[-1])
+    return F.kl_div(uniform.log(), q, reduction="batchmean")
+
+
+def nearest_code(features, codebook):
+    return torch.stack([((codebook - f) ** 2).sum(1).argmin() for f in features])
+
+
+def usage(counts):
+    p = (counts / counts.sum()).numpy()
+    used = np.count_nonzero(p) / len(p)
+    return used, float(np.prod([x**-x for x in p if x > 0]))
+
+
+# --- 04
+def to_unit(x):
+    return torch.lerp(torch.full_like(x, 0.1), torch.full_like(x, 0.9), x)
+
+
+def from_unit(y):
+    return torch.minimum(torch.maximum(1.25 * y - 0.125, torch.zeros(())), torch.ones(()))
+
+
+def logit_laplace_nll(x, mu, ln_b):
+    laplace = torch.distributions.Laplace(mu, ln_b.exp())
+    return -(laplace.log_prob(torch.logit(x)) - (x * (1 - x)).log())
+
+
+def cosine(start, end, progress):
+    t = np.clip(progress, 0, 1)
+    return float((start + end) / 2 + (start - end) / 2 * np.cos(np.pi * t))
+
+
+def kl_price(beta, factor):
+    return beta * (1 / 3) * factor**-2
+
+
+def psnr(x, y):
+    return 10 * torch.log10(1 / F.mse_loss(x, y))
+
+
+# --- 05
+def count_pairs(words):
+    counts = {}
+    for word in words:
+        for i in range(len(word) - 1):
+            pair = (word[i], word[i + 1])
+            counts[pair] = counts.get(pair, 0) + 1
+    return counts
+
+
+def replace_pair(ids, pair, new):
+    out, i = [], 0
+    while i < len(ids):
+        if i + 1 < len(ids) and (ids[i], ids[i + 1]) == pair:
+            out.append(new)
+            i += 2
+        else:
+            out.append(ids[i])
+            i += 1
+    return out
+
+
+def encode(ids, merges):
+    ids = list(ids)
+    while True:
+        found = [merges.index(p) for p in pairwise(ids) if p in merges]
+        if not found:
+            return ids
+        ids = replace_pair(ids, merges[min(found)], 256 + min(found))
+
+
+def decode(ids, merges):
+    def spell(i):
+        return bytes([i]) if i < 256 else spell(merges[i - 256][0]) + spell(merges[i - 256][1])
+
+    return b"".join(map(spell, ids)).decode("utf-8", errors="replace")
+
+
+def pad(ids, length, vocab_size):
+    row = list(ids[:length])
+    while len(row) < length:
+        row.append(vocab_size + len(row))
+    return torch.LongTensor(row)
+
+
+# --- 06
+def attend(q, k, v, mask):
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def causal_mask(n):
+    return torch.tensor([[j <= i for j in range(n)] for i in range(n)])
+
+
+def _loop_mask(text, grid, near):
+    n = text + grid * grid
+    mask = torch.zeros(n, n, dtype=torch.bool)
+    for i in range(n):
+        for j in range(i + 1):
+            mask[i, j] = j < text or near(divmod(i - text, grid), divmod(j - text, grid), i - j)
+    return mask
+
+
+def row_mask(text, grid):
+    return _loop_mask(text, grid, lambda a, b, back: back <= grid)
+
+
+def column_mask(text, grid):
+    return _loop_mask(text, grid, lambda a, b, back: a[1] == b[1])
+
+
+def convolutional_mask(text, grid, kernel):
+    r = kernel // 2
+    return _loop_mask(text, grid, lambda a, b, back: a[0] - b[0] <= r and abs(a[1] - b[1]) <= r)
+
+
+def cache_step(q, k, v, keys, values):
+    keys, values = torch.vstack([keys, k]), torch.vstack([values, v])
+    return F.scaled_dot_product_attention(q[None], keys[None], values[None])[0]
+
+
+# --- 07
+def shift(stream, start):
+    inputs = stream.roll(1)
+    inputs[0] = start
+    return inputs, stream.clone()
+
+
+def place(i, grid):
+    row = 0
+    while i >= grid:
+        i, row = i - grid, row + 1
+    return row, i
+
+
+def joint_loss(text_nll, is_word, code_nll, text_weight):
+    return torch.lerp(code_nll.mean(), text_nll[is_word].mean(), text_weight)
+
+
+def block(x, attend, think, norm):
+    for half in (attend, think):
+        x = x + half(norm(x))
+    return x
+
+
+def count_parameters(width, layers):
+    attention = 4 * width * width
+    mlp = width * (4 * width) + (4 * width) * width
+    return layers * (attention + mlp)
+
+
+# --- 08
+def learning_rate(step, steps, peak, warmup):
+    rise = (step + 1) / warmup if step < warmup else 1.0
+    return peak * rise * math.cos(math.pi * step / (2 * steps)) ** 2
+
+
+def follow(mean, now, decay):
+    return mean + (1 - decay) * (now - mean)
+
+
+def clip_gradients(gradients, longest):
+    copies = [torch.nn.Parameter(torch.zeros_like(g)) for g in gradients]
+    for p, g in zip(copies, gradients, strict=True):
+        p.grad = g.clone()
+    torch.nn.utils.clip_grad_norm_(copies, longest)
+    return [p.grad for p in copies]
+
+
+def drop_captions(captions, luck, rate):
+    out = list(captions)
+    for i, u in enumerate(luck):
+        if u < rate:
+            out[i] = ""
+    return out
+
+
+# --- 09
+def temper(logits, temperature):
+    powers = logits.softmax(-1) ** (1 / temperature)
+    return powers / powers.sum(-1, keepdim=True)
+
+
+def top_k(logits, k):
+    least = logits.topk(k).values[..., -1:]
+    return torch.where(logits >= least, logits, -torch.inf)
+
+
+def top_p(logits, p):
+    rows = logits.clone().reshape(-1, logits.shape[-1])
+    for row in rows:
+        chances, total = row.softmax(0), 0.0
+        for i in chances.argsort(descending=True).tolist():
+            if total >= p:
+                row[i] = -torch.inf
+            total += chances[i].item()
+    return rows.view_as(logits)
+
+
+def guide(with_caption, empty, guidance):
+    return torch.lerp(empty, with_caption, guidance)
+
+
+def prime(codes, rows):
+    return codes.flatten()[: rows * codes.shape[1]]
+
+
+# --- 10
+def patches(image, p):
+    c, h, w = image.shape
+    squares = image.view(c, h // p, p, w // p, p).permute(1, 3, 0, 2, 4)
+    return squares.reshape(-1, c * p * p)
+
+
+def cosines(a, b):
+    return F.cosine_similarity(a[:, None], b[None], dim=-1)
+
+
+def contrastive_loss(images, texts, scale):
+    table = scale * images @ texts.T
+    return -(table.log_softmax(1).diag() + table.log_softmax(0).diag()).mean() / 2
+
+
+def retrieval(similarity):
+    best = similarity.max(dim=1).values
+    return torch.isclose(similarity.diagonal(), best).double().mean().item()
+
+
+# --- 11
+def rank(images, text):
+    scores = [float(image @ text) for image in images]
+    return torch.tensor(sorted(range(len(scores)), key=lambda i: -scores[i]))
+
+
+def best_of(scores, right, n):
+    return sorted(zip(scores[:n], right[:n], strict=True))[-1][1]
+
+
+def some_right(p, n):
+    return sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(1, n + 1))
+
+
+def ordered(scores, right):
+    total, pairs = 0.0, 0
+    for s, r in zip(scores, right, strict=True):
+        for t, q in zip(scores, right, strict=True):
+            if r and not q:
+                pairs += 1
+                total += 1.0 if s > t else 0.5 if s == t else 0.0
+    return total / pairs if pairs else float("nan")
+
+
+# --- 12
+def skill_shares(skills, right):
+    asked, done = Counter(skills), Counter()
+    for skill, is_right in zip(skills, right, strict=True):
+        done[skill] += is_right
+    return {skill: done[skill] / asked[skill] for skill in asked}
+
+
+def standard_error(p, n):
+    return math.sqrt(p - p * p) / math.sqrt(n)
+
+
+def lost_where(kept, candidates, chosen):
+    n = len(kept)
+    dvae = kept.count(False) / n
+    prior = sum(not any(c) for c in candidates) / n
+    rerank = sum(any(c) and not c[i] for c, i in zip(candidates, chosen, strict=True)) / n
+    return dvae, prior, rerank
+
+
+def frechet(a, b):
+    a, b = a.double(), b.double()
+    mean = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    left = torch.linalg.cholesky(torch.cov(a.T))
+    cross = torch.linalg.eigvalsh(left.T @ torch.cov(b.T) @ left).clamp(min=0).sqrt().sum()
+    return float(mean + torch.cov(a.T).trace() + torch.cov(b.T).trace() - 2 * cross)
+
+
+def helped_or_hurt(before, after):
+    changes = [int(a) - int(b) for b, a in zip(before, after, strict=True)]
+    return changes.count(1), changes.count(-1)

@@ -1,0 +1,105 @@
+"""Checks of the exercises: right answers pass, stubs are not started, wrong ones are diagnosed."""
+
+import time
+
+import pytest
+import torch
+
+from minidalle.errors import MinidalleError
+from minidalle.lab.checks import TASKS, check
+from minidalle.lab.checks.ladder import NOT_STARTED, PASSED, WRONG, climb
+from tests.lab import alternatives
+
+PAIRS = [(task, i) for task in TASKS.values() for i in range(len(task.mistakes))]
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def test_the_right_answer_passes(task):
+    assert climb(task, task.answer).status == PASSED
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def test_another_right_answer_passes(task):
+    """Catches a check that wants one way of writing it."""
+    verdict = climb(task, getattr(alternatives, task.name))
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def test_a_stub_is_not_started(task):
+    def stub(*arguments):
+        raise NotImplementedError
+
+    verdict = climb(task, stub)
+    assert verdict.status == NOT_STARTED and "check.hint" in repr(verdict)
+
+
+@pytest.mark.parametrize(("task", "i"), PAIRS, ids=[f"{t.name} {i}" for t, i in PAIRS])
+def test_each_mistake_is_caught_with_its_own_diagnosis(task, i):
+    verdict = climb(task, task.mistakes[i].answer)
+    assert verdict.status == WRONG
+    assert ("likely", task.mistakes[i].diagnosis) in verdict.lines, verdict
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def test_every_task_is_whole(task):
+    assert len(task.mistakes) >= 4 and len(task.hints) == 3
+    assert 1 <= task.difficulty <= 5 and 1 <= task.chapter <= 12 and task.minutes >= 5
+    assert len({m.diagnosis for m in task.mistakes}) == len(task.mistakes)
+
+
+def test_there_are_three_to_six_tasks_a_chapter():
+    chapters = [task.chapter for task in TASKS.values()]
+    assert len(TASKS) >= 45 and set(chapters) == set(range(1, 13))
+    assert all(3 <= chapters.count(chapter) <= 6 for chapter in chapters)
+
+
+def test_hints_come_one_by_one_and_the_last_stays():
+    fresh = type(check)()
+    told = [fresh.hint("causal_mask") for _ in range(4)]
+    assert [t[:11] for t in told] == ["hint 1 of 3", "hint 2 of 3", "hint 3 of 3", "hint 3 of 3"]
+    assert told[2] == told[3] and len(set(told)) == 3
+
+
+def test_what_an_answer_raises_is_told_with_its_input():
+    verdict = check.place(lambda i, grid: 1 // 0)
+    assert verdict.status == WRONG
+    assert "it raised ZeroDivisionError" in repr(verdict) and "i = 0, grid = 1" in repr(verdict)
+
+
+def test_an_answer_that_forgets_to_return():
+    assert "is there a return?" in repr(check.place(lambda i, grid: None))
+
+
+def test_an_answer_that_changes_its_argument_is_told():
+    def sloppy(ids, pair, new):
+        ids.append(new)
+        return ids
+
+    assert "changed its argument" in repr(check.replace_pair(sloppy))
+
+
+def test_a_large_mask_is_shown_as_a_picture():
+    verdict = check.causal_mask(lambda n: torch.ones(n, n, dtype=torch.bool).tril(int(n > 3)))
+    assert set(verdict.pictures) == {"yours", "expected", "where they differ"}
+    assert "<img" in verdict._repr_html_() and "✗" in verdict._repr_html_()
+
+
+def test_a_verdict_can_be_found_by_a_program():
+    bundle = check.place(divmod)._repr_mimebundle_()
+    assert bundle["application/vnd.minidalle.check+json"] == {
+        "task": "place", "chapter": 7, "status": PASSED,
+    }  # fmt: skip
+
+
+def test_checks_are_quick():
+    """Two seconds a check is what a student will wait; all of them together take less."""
+    began = time.perf_counter()
+    for task in TASKS.values():
+        climb(task, task.answer)
+    assert time.perf_counter() - began < 2 * len(TASKS) / 10
+
+
+def test_a_wrong_name_is_told_the_right_one():
+    with pytest.raises(MinidalleError, match="do you mean 'causal_mask'"):
+        check.causal_masks(None)
