@@ -1,11 +1,11 @@
-"""Attention: every position asks a question, and takes a mixture of the answers it may see.
+"""Attention: every position sends a query and receives a mixture of the values it may see.
 
     attention(Q, K, V) = softmax( Q Kᵀ / √d + mask ) V        (Vaswani et al. 2017, §3.2)
 
-DALL·E reads one stream, caption first and picture second, and each of its layers may look at a
-different part of the past (Ramesh et al. 2021, appendix B.1, figure 11). A mask is a boolean
-matrix, True where the query (row) may see the key (column). Every mask here lets all positions see
-all earlier text; they differ in which earlier *codes* a code may see:
+DALL·E models one stream, caption first and picture second. Each layer attends to another part of
+the past (Ramesh et al. 2021, appendix B.1, figure 11). A mask is a boolean
+matrix, True where the query (row) may see the key (column). With every mask here a position sees
+all earlier text; the masks differ in which earlier *codes* a code may see:
 
     causal         all of them
     row            the W codes before it, and itself: back to the one straight above
@@ -31,7 +31,7 @@ def stream_mask(kind: str, text: int, grid: int, kernel: int = 11) -> Tensor:
     text: positions before the first code; grid: W, codes across a picture.
     """
     if kind not in MASKS:
-        raise MinidalleError(f"attention mask {kind!r}: choose of {', '.join(MASKS)}")
+        raise MinidalleError(f"no attention mask {kind!r}; choose one of: {', '.join(MASKS)}")
     length = text + grid * grid
     i, j = torch.arange(length)[:, None], torch.arange(length)[None, :]
     past = j <= i
@@ -54,9 +54,9 @@ def layer_kinds(layers: int) -> list[str]:
 
 
 class KVCache:
-    """The keys and values of one layer so far, in buffers made once for the whole stream.
+    """The keys and values of one layer so far, in buffers allocated once for the whole stream.
 
-    Drawing code by code, only the newest position is computed; all else is read from here.
+    While sampling, only the newest position is computed; the rest is read from here.
     """
 
     def __init__(self, batch: int, heads: int, length: int, d: int, like: Tensor) -> None:
@@ -65,16 +65,16 @@ class KVCache:
         self.length = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store B M t d more of each; returns all that is stored."""
+        """Store B M t d more of each; returns everything stored so far."""
         end = self.length + keys.shape[2]
-        assert end <= self.keys.shape[2], "the cache is full: the stream is longer than was planned"
+        assert end <= self.keys.shape[2], "the cache is full: the stream is longer than planned"
         self.keys[:, :, self.length : end] = keys
         self.values[:, :, self.length : end] = values
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def repeat(self, n: int) -> None:
-        """Give each sequence n copies: n candidates go on from one caption, read only once."""
+        """Copy each sequence n times: n candidates continue from one caption, prefilled once."""
         self.keys = self.keys.repeat_interleave(n, 0)
         self.values = self.values.repeat_interleave(n, 0)
 
@@ -85,7 +85,9 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width % heads:
-            raise MinidalleError(f"width {width} does not divide into {heads} heads: change one")
+            raise MinidalleError(
+                f"width {width} does not divide into {heads} heads; change one of them"
+            )
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -102,13 +104,13 @@ class Attention(nn.Module):
         return self.out(rearrange(y, "b m s d -> b s (m d)"))
 
     def _split(self, x: Tensor) -> Tensor:
-        """Questions, keys and values of every head: B S D → 3 B M S d."""
+        """Queries, keys and values of every head: B S D → 3 B M S d."""
         return rearrange(self.qkv(x), "b s (n m d) -> n b m s d", n=3, m=self.heads)
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Where each position looks, to be looked at: B S D → B M S S, rows that sum to one.
+        """The attention weights, for figures: B S D → B M S S, rows that sum to one.
 
-        `forward` mixes by the same weights, but inside a fused kernel that never shows them.
+        `forward` uses the same weights inside a fused kernel, which does not return them.
         """
         q, k, _ = self._split(x)
         scores = q @ k.mT / q.shape[-1] ** 0.5

@@ -1,14 +1,16 @@
-"""The prior: one transformer that reads a caption and goes on with a picture, code by code.
+"""The prior: one transformer that reads a caption and continues with a picture, code by code.
 
     stream   BOS  t₁ … t_T  c₁ … c_{N−1}
     target   t₁  …  t_T  c₁  …  c_N            each position predicts what comes next
 
     loss = 1/8 · mean over text of −ln p(t) + 7/8 · mean over codes of −ln p(c)
 
-(Ramesh et al. 2021, §2.2.) A code's position is a learned row plus a learned column; padding after
-a caption has a learned token for each position; each layer sees its own part of the past
-(`attention.layer_kinds`). The caption that says nothing, all padding, is trained on a tenth of the
-pictures, so that guidance has something to lean away from.
+(Ramesh et al. 2021, §2.2.) A code's position embedding is a learned row plus a learned column.
+Padding after a caption has a learned token for each position. Each layer has its own mask
+(`attention.layer_kinds`). A tenth of the pictures are trained with the empty caption, all padding,
+which classifier-free guidance needs.
+
+Training is teacher forcing: the stream holds the true tokens, whatever the model would predict.
 
 Shapes: B batch, T text tokens, N = grid² image tokens, K codebook, D width.
 """
@@ -30,23 +32,25 @@ class PriorConfig:
     """The shape of a prior and of the stream that it models."""
 
     vocab_size: int = 2048  # text tokens, padding left out: the tokenizer's (paper: 16384)
-    text_length: int = 32  # T, tokens that a caption is padded or cut to (paper: 256)
+    text_length: int = 32  # T, tokens a caption is padded or cut to (paper: 256)
     codes: int = 512  # K, the dVAE's codebook (paper: 8192)
     grid: int = 12  # codes across a picture (paper: 32)
     width: int = 256  # D (paper: 3968)
     layers: int = 8  # (paper: 64)
     heads: int = 8  # (paper: 62)
-    kernel: int = 7  # codes across the convolutional mask of the last layer (paper: 11)
-    text_weight: float = 1 / 8  # share of the text in the loss (paper: 1/8)
-    dropout: float = 0.0  # on what each block adds
+    kernel: int = 7  # codes across the convolutional mask of the last layer, odd (paper: 11)
+    text_weight: float = 1 / 8  # share of the text in the loss, 0..1 (paper: 1/8)
+    dropout: float = 0.0  # rate on the output of each attention and MLP, 0..1
 
     def __post_init__(self) -> None:
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise MinidalleError(
-                f"kernel {self.kernel}: an odd number, with the code in its middle"
+                f"kernel must be odd, with the code in its middle, got {self.kernel}; try 7"
             )
         if not 0 <= self.text_weight < 1:
-            raise MinidalleError(f"text_weight {self.text_weight}: a share from 0 to below 1")
+            raise MinidalleError(
+                f"text_weight must be from 0 to below 1, got {self.text_weight}; try 0.125"
+            )
 
 
 class PriorLosses(NamedTuple):
@@ -57,13 +61,18 @@ class PriorLosses(NamedTuple):
     image: Tensor  # mean over image tokens
 
 
+def joint_loss(text: Tensor, image: Tensor, text_weight: float) -> PriorLosses:
+    """Weigh the two losses: text_weight for the text, the rest for the picture."""
+    return PriorLosses(text_weight * text + (1 - text_weight) * image, text, image)
+
+
 class Prior(nn.Module):
     """A joint model of captions (B T ids, padded) and pictures (B N codes in raster order)."""
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
         self.config = c = config
-        # BOS. Not zero: the norm of nothing multiplies the first gradient by 1/√ε.
+        # BOS. Not zero: the norm of a zero vector multiplies the first gradient by 1/√ε.
         self.start = nn.Parameter(0.02 * torch.randn(c.width))
         self.text_token = nn.Embedding(c.vocab_size + c.text_length, c.width)  # words, then padding
         self.text_position = nn.Embedding(c.text_length, c.width)
@@ -83,7 +92,7 @@ class Prior(nn.Module):
             self.register_buffer(f"mask_{kind}", mask, persistent=False)
 
     def masks(self, start: int, end: int) -> list[Tensor]:
-        """Each layer's mask for queries start..end−1 of the stream over keys 0..end−1."""
+        """Each layer's mask, queries start..end−1 of the stream over keys 0..end−1."""
         return [getattr(self, f"mask_{kind}")[start:end, :end] for kind in self.kinds]
 
     def embed_text(self, text: Tensor) -> Tensor:
@@ -98,37 +107,31 @@ class Prior(nn.Module):
         return self.code_token(codes) + self.row(at // grid) + self.column(at % grid)
 
     def embed(self, text: Tensor, codes: Tensor) -> Tensor:
-        """The stream that predicts B T tokens and B N codes: B (T + N) D. It starts with BOS and
+        """The input that predicts B T tokens and B N codes: B (T + N) D. It starts with BOS and
         lacks the last code, which predicts nothing."""
         return torch.cat([self.embed_text(text), self.embed_codes(codes[:, :-1])], dim=1)
 
-    def forward(self, text: Tensor, codes: Tensor, words: Tensor | None = None) -> PriorLosses:
-        """The losses on captions, B T, and their pictures' codes, B N.
-
-        words: what the sum over the caption tokens is divided by, where these captions are a part
-        of a batch; their own number unless told otherwise.
-        """
+    def forward(self, text: Tensor, codes: Tensor) -> PriorLosses:
+        """The losses on captions, B T, and their pictures' codes, B N."""
         text_logits, code_logits = self.logits(text, codes)
         is_word = text < self.config.vocab_size
-        target = text.where(is_word, -100)
-        words = is_word.sum() if words is None else words
+        target = text.where(is_word, -100)  # padding is no target
         text_loss = F.cross_entropy(text_logits.float().flatten(0, 1), target.flatten(),
-                                    reduction="sum") / words.clamp(min=1)  # fmt: skip
+                                    reduction="sum") / is_word.sum().clamp(min=1)  # fmt: skip
         image_loss = F.cross_entropy(code_logits.float().flatten(0, 1), codes.flatten())
-        w = self.config.text_weight
-        return PriorLosses(w * text_loss + (1 - w) * image_loss, text_loss, image_loss)
+        return joint_loss(text_loss, image_loss, self.config.text_weight)
 
     def logits(self, text: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """What each position expects next: text B T vocab, codes B N K."""
+        """Logits of the next token at each position: text B T vocab, codes B N K."""
         x = self.embed(text, codes)
         y = self.transformer(x, self.masks(0, x.shape[1]))  # B (T + N) D
         t = self.config.text_length
         return self.text_head(y[:, :t]), self.code_head(y[:, t:])
 
-    # --- Drawing, one code at a time --------------------------------------------------------------
+    # --- Sampling, one code at a time -------------------------------------------------------------
 
-    def read(self, text: Tensor) -> tuple[list[KVCache], Tensor]:
-        """Read captions once: B T → a cache a layer, and the logits of the first code, B K."""
+    def prefill(self, text: Tensor) -> tuple[list[KVCache], Tensor]:
+        """Read captions once: B T → one cache per layer, and the logits of the first code, B K."""
         c = self.config
         x = self.embed_text(text)
         length = 1 + c.text_length + c.grid**2
@@ -136,7 +139,7 @@ class Prior(nn.Module):
         y = self.transformer(x, self.masks(0, x.shape[1]), caches)
         return caches, self.code_head(y[:, -1])
 
-    def step(self, code: Tensor, position: int, caches: list[KVCache]) -> Tensor:
+    def decode_step(self, code: Tensor, position: int, caches: list[KVCache]) -> Tensor:
         """Append the code at a raster position, B; the logits of the one after it, B K."""
         x = self.embed_codes(code[:, None], first=position)
         start = 1 + self.config.text_length + position

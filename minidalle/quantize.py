@@ -1,10 +1,10 @@
 """From vectors to codes: four ways to put a discrete choice inside a network.
 
-An encoder gives every cell of a grid some features; a quantiser picks one of K codes for it and
-hands the decoder that code's vector. Picking is an argmax, and an argmax has no gradient, so each
-quantiser below is another way to train through it:
+An encoder gives every cell of a grid some features. A quantiser picks one of K codes for it and
+gives the decoder that code's vector. Picking is an argmax, which has no gradient, so each quantiser
+below is another way to train through it:
 
-    argmax             codes = argmax_k logits_k                  no gradient: for use, not training
+    argmax             codes = argmax_k logits_k                  no gradient; for inference only
     Gumbel-softmax     y = softmax((logits + g) / τ),  g ~ Gumbel(0, 1)      soft, exact as τ → 0
     straight-through   one-hot of argmax y forwards, y backwards             hard, biased gradient
     VQ with EMA        the nearest codebook vector; codebook = running mean of what chose it
@@ -21,15 +21,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from minidalle.tensors import full_precision
+
 
 class Quantized(NamedTuple):
-    """What every quantiser gives, whatever its kind."""
+    """The output of every quantiser."""
 
     vectors: Tensor  # B D h w, for the decoder
     codes: Tensor  # B h w, int64 in 0..K-1
-    kl: Tensor  # mean over positions of KL(q ‖ uniform), nats; ln K where q is a point
+    kl: Tensor  # mean over positions of KL(q ‖ uniform), nats; ln K where q is one-hot
     entropy: (
-        Tensor  # entropy of q averaged over the batch and the grid, nats: high when all codes serve
+        Tensor  # of the posterior averaged over batch and grid, nats; high when all codes are used
     )
     commitment: Tensor  # mean squared distance of features to their code (VQ only, else 0)
 
@@ -43,12 +45,12 @@ def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tens
 def gumbel_softmax(
     logits: Tensor, tau: float, generator: torch.Generator | None = None, dim: int = 1
 ) -> Tensor:
-    """A relaxed one-hot sample of softmax(logits): one-hot as τ → 0, uniform as τ → ∞."""
+    """A relaxed one-hot sample of softmax(logits); one-hot as τ → 0, uniform as τ → ∞."""
     return torch.softmax((logits + gumbel_noise(logits, generator)) / tau, dim)
 
 
 def straight_through(soft: Tensor, dim: int = 1) -> Tensor:
-    """The one-hot of `soft`'s largest entry forwards, the gradient of `soft` backwards."""
+    """The straight-through estimator: the one-hot of the maximum, with the gradient of `soft`."""
     hard = F.one_hot(soft.argmax(dim), soft.shape[dim]).movedim(-1, dim).to(soft.dtype)
     return hard + (soft - soft.detach())  # the bracket is exactly zero
 
@@ -56,7 +58,7 @@ def straight_through(soft: Tensor, dim: int = 1) -> Tensor:
 class GumbelQuantizer(nn.Module):
     """Features are K logits; the decoder sees a mixture of code vectors that sharpens as τ falls.
 
-    `hard`: straight-through, so that the decoder sees one code even in training.
+    hard: straight-through, so the decoder sees one code even in training.
     """
 
     def __init__(self, codes: int, width: int, hard: bool = False) -> None:
@@ -65,7 +67,7 @@ class GumbelQuantizer(nn.Module):
         self.codebook = nn.Parameter(torch.randn(codes, width))  # K D
 
     def forward(self, logits: Tensor, tau: float) -> Quantized:
-        """Logits B K h w to code vectors B D h w: mixtures at this τ in training, else the best."""
+        """Logits B K h w to code vectors B D h w: mixtures at this τ in training, else argmax."""
         logits = rearrange(logits.float(), "b k h w -> b h w k")  # K last: no copies
         log_q = F.log_softmax(logits, dim=-1)
         q = log_q.exp()
@@ -86,7 +88,7 @@ class GumbelQuantizer(nn.Module):
         return logits.argmax(1)
 
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Codes drawn from q instead (the paper's footnote 6 trains the prior on these)."""
+        """Codes sampled from q instead (the paper's footnote 6 trains the prior on these)."""
         return (logits.float() + gumbel_noise(logits, generator)).argmax(1)
 
     def embed(self, codes: Tensor) -> Tensor:
@@ -98,28 +100,33 @@ class VectorQuantizer(nn.Module):
     """Features are D numbers; the code is the nearest codebook vector.
 
     The codebook is no parameter: each vector follows the running mean of the features that chose
-    it (decay `decay`). A code that serves under a thirtieth of its fair share of cells is born
-    anew at one of the batch's features, which is the cure for collapse here.
+    it (decay `decay`). A code used less than 1/30 as often as average is re-initialised to a
+    feature of the batch, which is the cure for collapse here.
     """
+
+    codebook: Tensor  # K D
+    counts: Tensor  # K, running mean of how often each code is chosen; 1 is average
+    sums: Tensor  # K D, running mean of the features that chose each code
 
     def __init__(self, codes: int, width: int, decay: float = 0.99) -> None:
         super().__init__()
         self.features, self.decay = width, decay
         start = torch.randn(codes, width)
         self.register_buffer("codebook", start)
-        self.register_buffer("counts", torch.ones(codes))  # 1 is a fair share of the cells
+        self.register_buffer("counts", torch.ones(codes))
         self.register_buffer("sums", start.clone())
 
-    @torch.autocast("cpu", enabled=False)
-    @torch.autocast("cuda", enabled=False)
+    @full_precision
     def forward(self, features: Tensor, tau: float = 0.0) -> Quantized:
-        """Features B D h w to the nearest code vectors, B D h w. There is no τ to this choice."""
+        """Features B D h w to the nearest code vectors, B D h w; τ is not used."""
         features = features.float()
         codes = self.codes(features)
         chosen = self.embed(codes)  # before the codebook moves on
         share = torch.bincount(codes.flatten(), minlength=len(self.codebook)) / codes.numel()
         if self.training:
-            self._learn(rearrange(features.detach(), "b d h w -> (b h w) d"), codes.flatten())
+            self.update_codebook(
+                rearrange(features.detach(), "b d h w -> (b h w) d"), codes.flatten()
+            )
         commitment = F.mse_loss(features, chosen.detach())
         vectors = features + (chosen - features).detach()
         entropy = -(share * (share + 1e-12).log()).sum()
@@ -127,18 +134,18 @@ class VectorQuantizer(nn.Module):
         return Quantized(vectors, codes, kl, entropy, commitment)
 
     @torch.no_grad()
-    def _learn(self, flat: Tensor, codes: Tensor) -> None:
-        fair = len(flat) / len(self.codebook)  # cells that a code would have if all had the same
-        choice = F.one_hot(codes, len(self.codebook)).float() / fair  # cells K
+    def update_codebook(self, flat: Tensor, codes: Tensor) -> None:
+        """Move the running means by one batch: features, n D, and the codes they chose, n."""
+        average = len(flat) / len(self.codebook)  # cells per code
+        choice = F.one_hot(codes, len(self.codebook)).float() / average  # cells K
         self.counts.lerp_(choice.sum(0), 1 - self.decay)
         self.sums.lerp_(choice.T @ flat, 1 - self.decay)
         dead = self.counts < 1 / 30
-        reborn = flat[torch.randint(len(flat), (int(dead.sum()),), device=flat.device)]
-        self.counts[dead], self.sums[dead] = 1.0, reborn
+        restarted = flat[torch.randint(len(flat), (int(dead.sum()),), device=flat.device)]
+        self.counts[dead], self.sums[dead] = 1.0, restarted
         self.codebook.copy_(self.sums / self.counts[:, None])
 
-    @torch.autocast("cpu", enabled=False)
-    @torch.autocast("cuda", enabled=False)  # distances in half precision choose wrong neighbours
+    @full_precision  # distances in half precision choose wrong neighbours
     def codes(self, features: Tensor) -> Tensor:
         """The nearest code of each cell: B D h w → B h w."""
         flat = rearrange(features.float(), "b d h w -> b h w d")
@@ -146,7 +153,7 @@ class VectorQuantizer(nn.Module):
                 + self.codebook.square().sum(-1)).argmin(-1)  # fmt: skip
 
     def sample(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A nearest vector leaves nothing to chance: the same as `codes`."""
+        """Deterministic: the nearest vector, the same as `codes`."""
         return self.codes(features)
 
     def embed(self, codes: Tensor) -> Tensor:
@@ -155,14 +162,14 @@ class VectorQuantizer(nn.Module):
 
 
 class Usage(NamedTuple):
-    """How much of the codebook serves, from a count of hard codes over a whole epoch."""
+    """Codebook usage, from counts of hard codes over a whole epoch."""
 
-    used: float  # share of the K codes that occur at all
+    used: float  # share of the K codes that occur
     perplexity: float  # exp of the entropy of the code frequencies: K when all are equally frequent
 
 
 def usage(counts: Tensor) -> Usage:
-    """`counts`: K occurrences. Count an epoch: the perplexity of one batch depends on its size."""
+    """counts: K occurrences, over an epoch: the perplexity of one batch depends on its size."""
     p = counts.double() / counts.sum()
     entropy = -(p[p > 0] * p[p > 0].log()).sum()
     return Usage((counts > 0).double().mean().item(), entropy.exp().item())

@@ -1,13 +1,13 @@
-"""Drawing: the prior's probabilities become codes, one at a time.
+"""Sampling: the prior's probabilities become codes, one at a time.
 
-At each of the N positions a code is drawn from softmax(logits / temperature), after cutting the
-unlikely ones away: `top_k` keeps the k most likely codes, `top_p` (nucleus, Holtzman et al. 2020)
-the fewest whose probabilities add up to p. Guidance (Ho and Salimans 2022) reads the same stream
-twice, with the caption and without, and goes further from the one than from the other:
+At each of the N positions a code is sampled from softmax(logits / temperature), after filtering:
+`top_k` keeps the k most likely codes, `top_p` (nucleus sampling, Holtzman et al. 2020) the fewest
+whose probabilities add up to p. Classifier-free guidance (Ho and Salimans 2022) runs the model with
+the caption and without, and extrapolates from the unconditional logits:
 
-    logits = empty + guidance · (caption − empty)          guidance = 1 is no guidance
+    logits = uncond + guidance · (cond − uncond)           guidance = 1 is no guidance
 
-Chance is drawn per candidate: candidate c of a seed is the same whatever is drawn beside it.
+Each candidate has its own generator: candidate c of a seed does not depend on how many there are.
 """
 
 from collections.abc import Iterator
@@ -23,26 +23,28 @@ from minidalle.quantize import gumbel_noise
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How codes are drawn."""
+    """How codes are sampled."""
 
-    temperature: float = 1.0  # below 1 is safer, above 1 wilder; 0 takes the likeliest code
-    top_k: int | None = None  # keep this many codes
-    top_p: float | None = None  # keep the fewest codes whose probabilities reach this
-    guidance: float = 1.0  # how far to lean from the empty caption towards this one
+    temperature: float = 1.0  # ≥ 0; below 1 sharper, above 1 flatter; 0 is greedy
+    top_k: int | None = None  # keep the k most likely codes, ≥ 1
+    top_p: float | None = None  # keep the fewest codes whose probabilities reach this, 0..1
+    guidance: float = 1.0  # guidance scale, ≥ 0; 1 is none
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:  # so written, it refuses NaN too
-            raise MinidalleError(f"temperature {self.temperature}: 0 or more, 1 is usual")
+            raise MinidalleError(f"temperature must be ≥ 0, got {self.temperature}; try 1.0")
         if self.top_k is not None and self.top_k < 1:
-            raise MinidalleError(f"top_k {self.top_k}: keep at least one code, or leave it out")
+            raise MinidalleError(f"top_k must be ≥ 1, got {self.top_k}; try 50, or leave it out")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise MinidalleError(f"top_p {self.top_p}: above 0 and at most 1, or leave it out")
+            raise MinidalleError(
+                f"top_p must be above 0 and at most 1, got {self.top_p}; try 0.9, or leave it out"
+            )
         if not self.guidance >= 0:
-            raise MinidalleError(f"guidance {self.guidance}: 0 or more; 1 is none, 2 to 4 is usual")
+            raise MinidalleError(f"guidance must be ≥ 0, got {self.guidance}; 1 is none, try 2")
 
 
 def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
-    """Temperature, then top-k, then top-p: … K → … K, −∞ where a code is cut away."""
+    """Temperature, then top-k, then top-p: … K → … K, −∞ where a code is removed."""
     logits = logits.float() / max(config.temperature, 1e-6)
     if config.top_k is not None and config.top_k < logits.shape[-1]:
         kept = logits.topk(config.top_k).indices
@@ -50,31 +52,31 @@ def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
     if config.top_p is not None and config.top_p < 1:
         ordered, order = logits.sort(descending=True)
         p = ordered.softmax(-1)
-        before = p.cumsum(-1) - p  # the likeliest code has 0 before it: it always stays
+        before = p.cumsum(-1) - p  # 0 for the most likely code, which therefore always stays
         ordered = ordered.masked_fill(before >= config.top_p, -torch.inf)
         logits = torch.empty_like(logits).scatter(-1, order, ordered)
     return logits
 
 
 @torch.no_grad()
-def draw(
+def sample_codes(
     prior: Prior,
     text: Tensor,
-    null: Tensor,
+    uncond: Tensor,
     config: SamplingConfig,
-    noises: list[torch.Generator],
+    generators: list[torch.Generator],
     prime: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """Draw candidates of one caption; yields the codes so far, n × (1 … N), after every step.
+    """Sample candidates of one caption; yields the codes so far, n × (1 … N), after every step.
 
-    text, null: the caption and the empty caption, 1 T. noises: a CPU generator a candidate.
-    prime: codes to begin with, n × p in raster order (whole rows complete a picture).
+    text, uncond: the caption and the empty caption, 1 T. generators: one on the CPU per candidate.
+    prime: given first codes, n × p in raster order (whole rows complete a picture).
     """
-    n, c = len(noises), prior.config
+    n, c = len(generators), prior.config
     positions = c.grid**2
     is_guided = config.guidance != 1
-    prompts = torch.cat([text, null]) if is_guided else text
-    caches, logits = prior.read(prompts)
+    prompts = torch.cat([text, uncond]) if is_guided else text
+    caches, logits = prior.prefill(prompts)
     for cache in caches:
         cache.repeat(n)
     logits = logits.repeat_interleave(n, 0)
@@ -95,15 +97,15 @@ def draw(
             code = logits.argmax(-1)
         else:
             row = torch.empty(c.codes)
-            noise = torch.stack([gumbel_noise(row, g) for g in noises])
+            noise = torch.stack([gumbel_noise(row, g) for g in generators])
             code = (filter_logits(logits, config) + noise.to(logits.device)).argmax(-1)
         codes = torch.cat([codes, code[:, None]], dim=1)
         yield codes
         if position + 1 < positions:
             step = torch.cat([code, code]) if is_guided else code
-            logits = prior.step(step, position, caches)
+            logits = prior.decode_step(step, position, caches)
 
 
-def generators(seed: int, n: int) -> list[torch.Generator]:
-    """One stream of chance a candidate: candidate c is the same however many are drawn."""
+def candidate_generators(seed: int, n: int) -> list[torch.Generator]:
+    """One generator per candidate: candidate c is the same however many are sampled."""
     return [torch.Generator().manual_seed((seed * 1_000_003 + c) % 2**63) for c in range(n)]

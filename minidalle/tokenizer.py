@@ -43,7 +43,7 @@ from pathlib import Path
 import torch
 
 from minidalle.errors import MinidalleError
-from minidalle.training.checkpoint import save_text
+from minidalle.files import write_file
 
 # 1. Pieces ----------------------------------------------------------------------------------------
 # No token crosses a piece, so "red" is learned once and not again in "red." and "red,". A word owns
@@ -226,7 +226,7 @@ class Tokenizer:
         """
         if isinstance(captions, str):
             raise TypeError("captions is one string; give a list of captions: batch([caption], 32)")
-        rows = self.null(len(captions), length)  # B T
+        rows = self.empty_captions(len(captions), length)  # B T
         for row, caption in zip(rows, captions, strict=True):
             caption = caption.lower()
             ids = self.encode(caption, dropout, rng)
@@ -241,7 +241,7 @@ class Tokenizer:
             row[: len(ids)] = torch.tensor(ids[:length], dtype=torch.int64)
         return rows
 
-    def null(self, n: int, length: int) -> torch.Tensor:
+    def empty_captions(self, n: int, length: int) -> torch.Tensor:
         """The empty caption, all padding, int64 n T: what guidance takes as "no condition"."""
         if length < 1:
             raise ValueError(f"length is the number of text positions, 1 or more, not {length}")
@@ -279,7 +279,7 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write one JSON file, whole or not at all. Raises MinidalleError."""
-        save_text(path, json.dumps(self.to_json()))
+        write_file(path, json.dumps(self.to_json()).encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:

@@ -1,11 +1,11 @@
-"""The transformer: blocks that look around (attention) and think (MLP), one after the other.
+"""The transformer: a stack of blocks, each with attention and an MLP on a residual stream.
 
     x ← x + attention(norm(x))
     x ← x + MLP(norm(x))
 
-The same stack serves the prior, with causal masks and a cache, and both towers of CLIP, with none.
-Pre-norm residual blocks as in GPT-2 (Radford et al. 2019) and in the sparse transformers (Child et
-al. 2019), of which the paper's is one (appendix B.1).
+The same stack serves the prior, with causal masks and a KV cache, and both CLIP towers, without
+them. Its pre-norm residual blocks are those of GPT-2 (Radford et al. 2019) and of the sparse
+transformers (Child et al. 2019), on which the paper builds (appendix B.1).
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,10 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`layers` blocks and a last norm: B S D → B S D. Matrices begin at random, `std` wide."""
+    """`layers` blocks and a final norm: B S D → B S D.
+
+    std: standard deviation of the initial matrices, which are normal.
+    """
 
     def __init__(
         self, width: int, layers: int, heads: int, dropout: float = 0.0, std: float = 0.02
@@ -45,7 +48,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         for name, p in self.named_parameters():
             if name.endswith("weight") and p.ndim == 2:
-                # What writes into the residual stream starts smaller: 2 · layers writes add up.
+                # What is added to the residual stream starts smaller: 2 · layers terms add up.
                 writes = name.endswith(("out.weight", "mlp.2.weight"))
                 nn.init.normal_(p, std=std / (2 * layers) ** 0.5 if writes else std)
             elif name.endswith("bias"):
@@ -57,7 +60,7 @@ class Transformer(nn.Module):
         masks: Sequence[Tensor | None] | None = None,
         caches: Sequence[KVCache] | None = None,
     ) -> Tensor:
-        """`masks` and `caches`: one a layer."""
+        """`masks` and `caches`: one per layer."""
         for i, block in enumerate(self.blocks):
             x = block(x, masks[i] if masks else None, caches[i] if caches else None)
         return self.norm(x)
@@ -65,9 +68,10 @@ class Transformer(nn.Module):
     def attention_weights(
         self, x: Tensor, masks: Sequence[Tensor | None] | None = None
     ) -> list[Tensor]:
-        """Where each layer looks while it reads x, B S D: a B M S S a layer."""
+        """The attention weights of every layer for x, B S D: one B M S S per layer."""
         weights = []
         for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
             mask = masks[i] if masks else None
             weights.append(block.attention.weights(block.norm_1(x), mask))
             x = block(x, mask)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from minidalle.pipeline import MiniDALLE
-from minidalle.training.assemble import assemble
 from minidalle.training.presets import preset
-from minidalle.training.stages import STAGES, Stages
+from minidalle.training.run import TrainingRun
+from minidalle.training.stages import STAGES
 from minidalle.world.storybook import Storybook
 
 
@@ -21,11 +21,11 @@ def pytest_configure():
 @pytest.fixture(scope="session")
 def smoke_bundle(tmp_path_factory):
     """A directory with all four stages trained at `smoke`, and its bundle."""
-    stages = Stages(preset("smoke"), Storybook(), tmp_path_factory.mktemp("runs") / "smoke")
-    for stage in STAGES[1:]:
-        for _ in stages.train(stage):
+    run = TrainingRun(preset("smoke"), Storybook(), tmp_path_factory.mktemp("runs") / "smoke")
+    for stage in STAGES:
+        for _ in run.train(stage):
             pass
-    return assemble(stages)
+    return run.assemble()
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,7 @@ class Recorder:
         MinidalleError.__init__ = init
         warn = warnings.warn
 
-        def tell(message, category=None, *arguments, **options) -> None:
+        def choose_facts(message, category=None, *arguments, **options) -> None:
             if category in (None, UserWarning):
                 recorder.messages.setdefault(recorder.now, str(message))
             warn(message, category, *arguments, **options)

@@ -106,7 +106,7 @@ def test_forward_is_the_loss_of_both_towers_at_the_learned_scale():
     vectors = model.encode_image(images), model.encode_text(text)
     for s, scale in [(None, 1 / 0.07), (math.log(3), 3.0), (math.log(500), TINY.max_scale)]:
         if s is not None:
-            model.scale.data.fill_(s)
+            model.logit_scale.data.fill_(s)
         expected = contrastive_loss(*vectors, torch.tensor(scale))
         torch.testing.assert_close(model(images, text), expected)
 
@@ -137,9 +137,9 @@ def test_gradient_reaches_both_towers_and_the_scale():
 def test_scale_comes_down_again_from_its_ceiling():
     """Catches a clamp that cuts the gradient: once past the ceiling, s would never learn again."""
     model, (images, text) = clip(), pairs(6)
-    model.scale.data.fill_(math.log(2 * TINY.max_scale))
+    model.logit_scale.data.fill_(math.log(2 * TINY.max_scale))
     model(images, text).total.backward()
-    assert model.scale.grad > 0  # random pairs are better off when less sure
+    assert model.logit_scale.grad > 0  # random pairs are better off when less sure
 
 
 def test_one_batch_is_learned_by_heart():

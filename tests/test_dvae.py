@@ -16,8 +16,8 @@ from minidalle.dvae import (
     DVAEConfig,
     beta_at,
     from_unit,
-    least_b_at,
     logit_laplace_nll,
+    min_b_at,
     tau_at,
     to_unit,
 )
@@ -181,7 +181,7 @@ def test_patch_one_and_four_widths_is_the_papers_network():
     """Catches a layout that drifts from appendix A.1 while its docstring says it is the paper's."""
     config = DVAEConfig(
         image_size=16, patch=1, widths=(4, 8, 16, 32), blocks=2, codes=8, code_width=4,
-        encoder_sight=3, decoder_sight=3,
+        encoder_num_3x3=3, decoder_num_3x3=3,
     )  # fmt: skip
     dvae = DVAE(config)
     assert (config.factor, config.grid) == (8, 2)
@@ -203,9 +203,9 @@ def test_patch_one_and_four_widths_is_the_papers_network():
 @pytest.mark.parametrize(("patch", "widths"), [(4, (8,)), (2, (8, 16))])
 def test_without_sight_a_code_knows_its_own_square_alone(patch, widths):
     """Catches a padding, a kernel or a normalisation through which a neighbour's pixels get in."""
-    blind = replace(TINY, image_size=16, patch=patch, widths=widths, encoder_sight=0)
+    blind = replace(TINY, image_size=16, patch=patch, widths=widths, encoder_num_3x3=0)
     image = torch.rand(1, 3, 16, 16)
-    for config, alone in ((blind, True), (replace(blind, encoder_sight=1), False)):
+    for config, alone in ((blind, True), (replace(blind, encoder_num_3x3=1), False)):
         encoder, pixels = DVAE(config).eval().encoder, image.clone().requires_grad_()
         logits = encoder(pixels)  # 1 K 4 4: each square is 4 × 4 pixels
         (gradient,) = torch.autograd.grad(logits[0, :, 1, 2].square().sum(), pixels)
@@ -241,8 +241,8 @@ def test_every_quantizer_learns(quantizer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_size": 10}, r"image_size 10 is no multiple of 4"),
-        ({"quantizer": "gumble"}, r"'gumble': choose of gumbel, straight-through, vq"),
+        ({"image_size": 10}, r"image_size 10 is not a multiple of 4"),
+        ({"quantizer": "gumble"}, r"'gumble'; choose one of: gumbel, straight-through, vq"),
     ],
 )
 def test_a_wrong_config_is_refused(change, message):
@@ -253,6 +253,6 @@ def test_a_wrong_config_is_refused(change, message):
 
 def test_the_floor_under_b_falls_late():
     """Catches a floor that is low from the start, under which codes are lost to a perfect sky."""
-    assert least_b_at(0.0) == least_b_at(0.6) == pytest.approx(1.0)
-    assert least_b_at(0.9) == least_b_at(1.0) == pytest.approx(0.3)
-    assert 0.3 < least_b_at(0.75) < 1.0
+    assert min_b_at(0.0) == min_b_at(0.6) == pytest.approx(1.0)
+    assert min_b_at(0.9) == min_b_at(1.0) == pytest.approx(0.3)
+    assert 0.3 < min_b_at(0.75) < 1.0

@@ -97,7 +97,7 @@ def clips():
     theirs = theirs.double().eval()
     tower, v = ours.image_tower, theirs.vision_model
     v.pre_layrnorm = nn.Identity()  # theirs has one norm more
-    set_(v.embeddings.class_embedding, tower.summary)
+    set_(v.embeddings.class_embedding, tower.class_embedding)
     positions = torch.cat([torch.zeros(1, WIDTH), tower.position.detach()])
     set_(v.embeddings.position_embedding.weight, positions)
     linear = ours.patches[1]  # ours sees patches in [-1, 1], with a bias; theirs has none

@@ -10,7 +10,7 @@ from PIL import Image
 
 from minidalle.errors import MinidalleError
 from minidalle.pipeline import MiniDALLE
-from minidalle.training import checkpoint
+from minidalle.files import MANIFEST, to_json, write_directory
 
 
 def test_generate_gives_ranked_pictures(smoke_model):
@@ -99,16 +99,22 @@ def test_of_few_candidates_all_are_kept(smoke_model):
     assert len(smoke_model.generate("a cat", candidates=1).images) == 1
 
 
+def forge(bundle, copy, name, document):
+    """A copy of a bundle with another document, and the hash to match."""
+    files = {path.name: path.read_bytes() for path in bundle.iterdir() if path.name != MANIFEST}
+    write_directory(copy, files | {name: to_json(document)})
+
+
 def test_a_bundle_of_another_release_says_so(smoke_bundle, tmp_path):
     """Catches a TypeError for a setting that this release does not know."""
-    tensors, documents = checkpoint.load(smoke_bundle)
-    documents["config"]["prior"]["experts"] = 4
-    checkpoint.save(tmp_path / "newer", tensors, documents)
+    config = json.loads((smoke_bundle / "config.json").read_text())
+    config["prior"]["experts"] = 4
+    forge(smoke_bundle, tmp_path / "newer", "config.json", config)
     with pytest.raises(MinidalleError, match=r"prior is of another release .*experts"):
         MiniDALLE.load(tmp_path / "newer", device="cpu")
-    tensors, documents = checkpoint.load(smoke_bundle)
-    documents["info"]["sampling"]["beam"] = 4
-    checkpoint.save(tmp_path / "newest", tensors, documents)
+    info = json.loads((smoke_bundle / "info.json").read_text())
+    info["sampling"]["beam"] = 4
+    forge(smoke_bundle, tmp_path / "newest", "info.json", info)
     with pytest.raises(MinidalleError, match=r"sampling is of another release .*beam"):
         MiniDALLE.load(tmp_path / "newest", device="cpu")
 
@@ -123,10 +129,9 @@ def test_a_bundle_draws_the_same_after_a_round_trip(smoke_model, smoke_bundle, t
 
 def test_a_bundle_that_does_not_fit_itself_is_refused(smoke_bundle, tmp_path):
     """Config and weights that disagree, though every hash is right."""
-    tensors, documents = checkpoint.load(smoke_bundle)
-    documents = json.loads(json.dumps(documents))
-    documents["config"]["prior"]["width"] = 48
-    checkpoint.save(tmp_path / "bundle", tensors, documents)
+    config = json.loads((smoke_bundle / "config.json").read_text())
+    config["prior"]["width"] = 48
+    forge(smoke_bundle, tmp_path / "bundle", "config.json", config)
     shapes = r"start is \(32,\) in the file and \(48,\) in the model"
     with pytest.raises(MinidalleError, match=shapes):
         MiniDALLE.load(tmp_path / "bundle")

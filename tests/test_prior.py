@@ -107,10 +107,10 @@ def test_cached_logits_equal_uncached(prior, batch):
     """Catches a cache, a mask row or a position embedding that is one step behind."""
     text, codes = pairs(batch)
     expected = prior.logits(text, codes)[1]
-    caches, logits = prior.read(text)
+    caches, logits = prior.prefill(text)
     torch.testing.assert_close(logits, expected[:, 0], rtol=0, atol=1e-10)
     for p in range(N - 1):
-        logits = prior.step(codes[:, p], p, caches)
+        logits = prior.decode_step(codes[:, p], p, caches)
         torch.testing.assert_close(logits, expected[:, p + 1], rtol=0, atol=1e-10)
 
 
@@ -173,7 +173,7 @@ def test_an_empty_caption_adds_nothing_to_the_text_loss():
 def test_the_null_caption_is_all_padding():
     """Catches guidance against a caption that training has never called empty."""
     tokenizer = Tokenizer.train(["a red cat", "a red hat"], vocab_size=259)
-    null = tokenizer.null(2, T)
+    null = tokenizer.empty_captions(2, T)
     assert null.tolist() == [[tokenizer.vocab_size + t for t in range(T)]] * 2
     assert torch.equal(null, tokenizer.batch(["", ""], T))
     prior = loud(Prior(PriorConfig(**{**vars(TINY), "vocab_size": tokenizer.vocab_size})))

@@ -13,7 +13,7 @@ from torch import nn
 from minidalle import sampling as module
 from minidalle.errors import MinidalleError
 from minidalle.prior import Prior, PriorConfig
-from minidalle.sampling import SamplingConfig, draw, filter_logits, generators
+from minidalle.sampling import SamplingConfig, candidate_generators, filter_logits, sample_codes
 
 WORDS, T, K, GRID = 5, 3, 4, 2
 N, MANY = GRID**2, 2000
@@ -45,7 +45,7 @@ def prior():
 
 @functools.cache
 def drawn(config, n=MANY, seed=0):
-    *_, codes = draw(prior(), TEXT, NULL, config, generators(seed, n))
+    *_, codes = sample_codes(prior(), TEXT, NULL, config, candidate_generators(seed, n))
     return codes
 
 
@@ -175,7 +175,9 @@ def test_guidance_1_is_no_guidance():
 def test_guidance_0_forgets_the_caption():
     """Catches the caption and the empty caption taken for each other."""
     codes = drawn(SamplingConfig(guidance=0), n=200)
-    *_, unconditional = draw(prior(), NULL, NULL, SamplingConfig(), generators(0, 200))
+    *_, unconditional = sample_codes(
+        prior(), NULL, NULL, SamplingConfig(), candidate_generators(0, 200)
+    )
     assert torch.equal(codes, unconditional)
 
 
@@ -189,7 +191,9 @@ def test_guidance_changes_every_step_and_no_tensor_of_the_caller(monkeypatch):
 
     monkeypatch.setattr(module, "filter_logits", spy)
     text, null = TEXT.clone(), NULL.clone()
-    *_, codes = draw(prior(), text, null, SamplingConfig(guidance=3), generators(0, 5))
+    *_, codes = sample_codes(
+        prior(), text, null, SamplingConfig(guidance=3), candidate_generators(0, 5)
+    )
     assert torch.equal(text, TEXT) and torch.equal(null, NULL)
     logits = torch.stack(seen, dim=1)  # n N K
     expected = guided(TEXT, NULL, codes, 3)
@@ -211,21 +215,23 @@ def test_primes_are_kept_and_gone_on_from(guidance, p):
     """Catches given codes that are shown but not read, and candidates dealt to others' primes."""
     prime = torch.tensor([[3, 0, 2, 1], [0, 1, 1, 3], [2, 2, 0, 0]])[:, :p]
     config = SamplingConfig(temperature=0, guidance=guidance)
-    *_, codes = draw(prior(), TEXT, NULL, config, generators(0, 3), prime)
+    *_, codes = sample_codes(prior(), TEXT, NULL, config, candidate_generators(0, 3), prime)
     assert codes.tolist() == [slow_greedy(guidance, row) for row in prime.tolist()]
 
 
 def test_primed_pictures_are_as_frequent_as_among_those_drawn():
     """Catches a prime that shifts positions: the rest must be drawn given what was kept."""
     prime, config = torch.tensor([[1, 2]]), SamplingConfig()
-    *_, codes = draw(prior(), TEXT, NULL, config, generators(0, MANY), prime.expand(MANY, -1))
+    *_, codes = sample_codes(
+        prior(), TEXT, NULL, config, candidate_generators(0, MANY), prime.expand(MANY, -1)
+    )
     p = exact(config) * (ALL[:, :2] == prime).all(1)
     assert surprise(count(codes), p / p.sum()) < 4
 
 
 def test_codes_come_one_at_a_time():
     """Catches a progress bar that counts wrongly, and codes changed once shown."""
-    steps = list(draw(prior(), TEXT, NULL, SamplingConfig(), generators(0, 3)))
+    steps = list(sample_codes(prior(), TEXT, NULL, SamplingConfig(), candidate_generators(0, 3)))
     assert [tuple(step.shape) for step in steps] == [(3, i + 1) for i in range(N)]
     assert all(torch.equal(step, steps[-1][:, : i + 1]) for i, step in enumerate(steps))
 

@@ -233,7 +233,7 @@ def test_strange_text_comes_back(text):
 def test_decode_takes_tensors_skips_padding_and_survives_half_a_character():
     assert TRAINED.decode(TRAINED.batch(["A red cat"], 20)[0]) == "a red cat"
     assert TRAINED.decode("猫".encode()[:2]) == "\ufffd"
-    assert TRAINED.decode(TRAINED.null(1, 3)[0]) == TRAINED.decode([]) == ""
+    assert TRAINED.decode(TRAINED.empty_captions(1, 3)[0]) == TRAINED.decode([]) == ""
     with pytest.raises(ValueError, match=r"never negative.*-3"):
         TRAINED.decode([97, -3])
 
@@ -311,15 +311,15 @@ def test_each_position_has_its_own_padding():
     ids = TRAINED.encode("a cat")
     assert batch.dtype == torch.int64 and len(ids) == 2
     assert batch.tolist() == [[*ids, *range(v + 2, v + 6)], [*range(v, v + 6)], batch[0].tolist()]
-    assert torch.equal(TRAINED.null(3, 6), TRAINED.batch(["", "", ""], 6))
-    assert TRAINED.batch([], 6).shape == TRAINED.null(0, 6).shape == (0, 6)
+    assert torch.equal(TRAINED.empty_captions(3, 6), TRAINED.batch(["", "", ""], 6))
+    assert TRAINED.batch([], 6).shape == TRAINED.empty_captions(0, 6).shape == (0, 6)
 
 
 def test_null_is_fresh_memory():
     """The fault that made guidance do nothing: two prompts that share one tensor."""
-    null = TRAINED.null(2, 4)
+    null = TRAINED.empty_captions(2, 4)
     null[0].zero_()
-    assert null[1].tolist() == TRAINED.null(1, 4)[0].tolist() != [0, 0, 0, 0]
+    assert null[1].tolist() == TRAINED.empty_captions(1, 4)[0].tolist() != [0, 0, 0, 0]
 
 
 def test_batch_drops_merges_only_when_asked():
@@ -360,7 +360,7 @@ def test_misuse_says_what_to_do():
     with pytest.raises(TypeError, match="give a list"):
         Tokenizer.train("a cat")
     with pytest.raises(ValueError, match="1 or more"):
-        TRAINED.null(1, 0)
+        TRAINED.empty_captions(1, 0)
     with pytest.raises(MinidalleError, match="256 or more"):
         Tokenizer.train(ENGLISH, 255)
 

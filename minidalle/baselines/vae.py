@@ -1,4 +1,4 @@
-"""The Gaussian VAE (Kingma and Welling 2014): a picture becomes a point in a smooth space.
+"""The Gaussian VAE (Kingma and Welling 2014): a picture becomes a point in a continuous space.
 
     encoder     q(z|x) = N( μ(x), σ(x)² )
     sample      z = μ + σ · ε,   ε ~ N(0, 1)                      (reparameterisation, §2.4)
@@ -7,7 +7,7 @@
 
 where KL = ½ Σ ( μ² + σ² − 1 − ln σ² ), which is never negative (appendix B).
 
-DALL·E's dVAE keeps all of this and changes one thing: z is no point but a grid of discrete codes.
+DALL·E's dVAE keeps all of this and changes one thing: z is a grid of discrete codes.
 """
 
 import math
@@ -18,7 +18,7 @@ import torch
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
-from minidalle.dvae import groups
+from minidalle.dvae import residual_stack
 from minidalle.errors import MinidalleError
 
 
@@ -27,8 +27,8 @@ class VAEConfig:
     """The shape of a Gaussian VAE."""
 
     image_size: int = 48  # pixels across a picture
-    latent: int = 32  # L, numbers that a picture becomes
-    patch: int = 8  # pixels across what is folded into channels
+    latent: int = 32  # L, dimensions of z
+    patch: int = 8  # pixels across the squares folded into channels
     width: int = 192  # channels on the grid
     blocks: int = 2  # residual blocks each way
     noise: float = 0.1  # s, the decoder's standard deviation; pixels are in [0, 1]
@@ -37,7 +37,7 @@ class VAEConfig:
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
             raise MinidalleError(
-                f"image_size {self.image_size} is no multiple of patch {self.patch}: change one"
+                f"image_size {self.image_size} is not a multiple of patch {self.patch}; change one"
             )
 
 
@@ -75,14 +75,14 @@ class VAE(nn.Module):
         self.encoder = nn.Sequential(
             Rearrange("b c (h p) (w q) -> b (c p q) h w", p=c.patch, q=c.patch),
             nn.Conv2d(3 * c.patch**2, c.width, 3, padding=1),
-            groups((c.width,), c.blocks, sight=3, up=False),
+            residual_stack((c.width,), c.blocks, num_3x3=3, up=False),
             nn.Flatten(),
             nn.Linear(flat, 2 * c.latent),
         )
         self.decoder = nn.Sequential(
             nn.Linear(c.latent, flat),
             nn.Unflatten(1, (c.width, grid, grid)),
-            groups((c.width,), c.blocks, sight=3, up=True),
+            residual_stack((c.width,), c.blocks, num_3x3=3, up=True),
             nn.Conv2d(c.width, 3 * c.patch**2, 1),
             Rearrange("b (c p q) h w -> b c (h p) (w q)", p=c.patch, q=c.patch),
         )

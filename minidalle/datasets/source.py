@@ -1,42 +1,63 @@
-"""Where pictures and captions come from, and how they get in and out of tensors.
+"""Where training gets its pictures and captions.
 
 A source is a function: sample i of a split is always the same, and there is no end to them. The
-storybook world is one; `FolderSource` makes another of one's own pictures.
+storybook world is one source; `FolderSource` makes another of one's own pictures.
 """
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from minidalle.datasets.image_folder import ImageFolder
+from minidalle.datasets.image_folder import CaptionedImageFolder
 from minidalle.world.captions import LANGUAGES
+
+Pair = tuple[str, np.ndarray]  # a caption and its picture, uint8 H W 3
 
 
 class Source(Protocol):
-    """Where pictures and captions come from: sample i of a split, always the same."""
+    """Endless pictures and captions. Pictures are uint8, H W 3 with H = W = size."""
 
-    size: int  # pixels across
-    name: str  # tells this source from any other: a run goes on with the one it began with
-    epoch: int | None  # training pairs before they come again; None: never
+    @property
+    def size(self) -> int:
+        """Pixels across a picture."""
 
-    def image(self, split: str, i: int) -> np.ndarray: ...  # uint8 H W 3
+    @property
+    def name(self) -> str:
+        """Tells this source from any other: a run continues only with the one it began with."""
 
-    def page(self, i: int) -> np.ndarray: ...  # a picture for the dVAE, uint8 H W 3
+    @property
+    def epoch(self) -> int | None:
+        """Training pairs before they repeat; None if they never do."""
 
-    def caption(self, split: str, i: int, language: str = "en") -> str: ...
+    def image(self, split: str, i: int) -> np.ndarray:
+        """Picture i of a split."""
+
+    def caption(self, split: str, i: int, language: str = "en") -> str:
+        """Caption i of a split."""
+
+    def crowded_image(self, i: int) -> np.ndarray:
+        """Picture i for the dVAE, which reads no caption."""
+
+    def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
+        """Picture i for the prior, its colours varied if the source can and is asked to."""
+
+    def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
+        """Training pair i for CLIP, and its hard negatives if the source has any.
+
+        swaps_only: nothing but pairs that are each other's hard negatives.
+        """
 
 
 class FolderSource:
-    """An ImageFolder as an endless source: each epoch shows every training pair once.
+    """A CaptionedImageFolder as an endless source: each epoch shows every training pair once.
 
     About a tenth of the pictures are its validation split, and are not trained on.
     """
 
-    def __init__(self, folder: ImageFolder, seed: int = 0) -> None:
+    def __init__(self, folder: CaptionedImageFolder, seed: int = 0) -> None:
         self.folder, self.seed, self.size = folder, seed, folder.image_size
         train, validation = folder.split()
         self.splits = {"train": train, "validation": validation or train[:1]}
@@ -53,30 +74,25 @@ class FolderSource:
     def image(self, split: str, i: int) -> np.ndarray:
         return self.folder.image(self._index(split, i))
 
-    def page(self, i: int) -> np.ndarray:
-        return self.image("train", i)
-
     def caption(self, split: str, i: int, language: str = "en") -> str:
         return self.folder.caption(self._index(split, i))
+
+    def crowded_image(self, i: int) -> np.ndarray:
+        return self.image("train", i)
+
+    def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
+        return self.image("train", i)  # its captions may name colours: they stay as they are
+
+    def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
+        return [(self.caption("train", i), self.image("train", i))]
 
 
 @lru_cache(maxsize=4)
 def _shuffled(n: int, seed: int, epoch: int) -> np.ndarray:
-    """0 … n − 1 in the order of an epoch; kept, since every sample of the epoch asks for it."""
+    """0 … n − 1 in the order of an epoch; cached, since every sample of the epoch asks for it."""
     return np.random.default_rng((seed, epoch)).permutation(n)
 
 
-def to_tensor(images: list[np.ndarray] | np.ndarray, device: torch.device) -> Tensor:
-    """uint8 pictures, B H W 3, to B 3 H W in [0, 1]."""
-    batch = torch.from_numpy(np.stack(images)).to(device)
-    return batch.permute(0, 3, 1, 2).float().div_(255)
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """B 3 H W in [0, 1] to uint8 pictures, B H W 3."""
-    return (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
-def caption_of(source: Source, split: str, i: int) -> str:
-    """Caption i, in the languages by turns."""
+def bilingual_caption(source: Source, split: str, i: int) -> str:
+    """Caption i, English for even i and Chinese for odd."""
     return source.caption(split, i, LANGUAGES[i % len(LANGUAGES)])

@@ -1,15 +1,15 @@
-"""Everything that a notebook shows or checks. Nothing outside this package draws.
+"""Everything that a notebook shows or checks. No other room draws figures.
 
 figures    a Picture or a Grid with its alternative text: curves, bars, matrices, small pictures
-maps       the system map with today's box lit
+maps       the system map with some boxes highlighted
 live       a bar, a curve and a picture that grow while a model trains
 widgets    sliders that redraw a figure
 source     show the finished code
-playground type a caption, move sliders, see the strip
+playground type a caption, move sliders, see ranked pictures
 notebooks  runs notebooks and writes their outputs: the only writer
 checks     instant checks of the exercises
 exercises  makes the students' notebooks from the solutions
-progress   which exercises a notebook passes
+grading    which exercises a notebook passes
 """
 
 from minidalle.lab.figures import Grid, Picture, bars, curves, matrix, pictures, scatter

@@ -1,7 +1,7 @@
 """Figures for the notebooks: small PNGs that carry their own alternative text.
 
 Every function returns a `Picture`, or a `Grid` of small ones, which shows itself when it is the
-last value of a cell, and whose text form is what a screen reader says. The colours are Okabe and
+last value of a cell. Its text form is the alternative text. The colours are Okabe and
 Ito's, which colour-blind readers can tell apart.
 """
 
@@ -11,18 +11,22 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 from matplotlib import font_manager, rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
+from torch import Tensor
+
+from minidalle.tensors import to_uint8
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TEXT, FAINT, LIT = "#22242e", "#8a8e9c", "#E69F00"
-# A Chinese font seldom has a bold face: what is drawn then is the plain one, and no news.
+# A Chinese font seldom has a bold face; matplotlib would warn that it takes the plain one.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -41,7 +45,7 @@ CHINESE = ("Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Micro Hei", "PingFang 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, its width on the page in CSS pixels, and what it shows, in words."""
+    """A PNG, its width in CSS pixels, and its alternative text."""
 
     png: bytes
     alt: str
@@ -61,11 +65,12 @@ class Picture:
 def canvas(width: float = 7.0, height: float = 2.6, rows: int = 1, columns: int = 1, **options):
     """A matplotlib figure in the house's style, in inches, and its axes.
 
-    The style stays set: titles and legends look it up when they are made, after the axes.
+    The style stays set: titles and legends look it up after the axes are made.
     """
     known = {f.name for f in font_manager.fontManager.ttflist}
     family = ["DejaVu Sans", *[name for name in CHINESE if name in known]]
-    rcParams.update({**STYLE, "font.family": family})
+    style: Any = {**STYLE, "font.family": family}  # matplotlib types its keys one by one
+    rcParams.update(style)
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
@@ -89,17 +94,16 @@ def _encode(image: Image.Image, alt: str, width: int) -> Picture:
 
 def as_uint8(image) -> np.ndarray:
     """H W 3 uint8, from that or from a tensor 3 H W in [0, 1]."""
-    if hasattr(image, "detach"):
-        image = image.detach().float().cpu().clamp(0, 1).mul(255).round().byte()
-        image = image.permute(1, 2, 0).numpy()
+    if isinstance(image, Tensor):
+        image = to_uint8(image.detach().float()[None])[0]
     image = np.asarray(image)
     return image if image.shape[-1] == 3 else np.repeat(image.reshape(*image.shape[:2], 1), 3, -1)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Small PNGs in rows, a title under each. They are kept at their own size and the page enlarges
-    them: a notebook full of pictures stays small, and its titles are text in any language."""
+    """Small PNGs in rows, a title under each. They are stored at their own size and enlarged by the
+    browser: a notebook full of pictures stays small, and its titles are text in any language."""
 
     pngs: tuple[bytes, ...]
     titles: tuple[str, ...]
@@ -134,8 +138,8 @@ def pictures(
     """A grid of small pictures, a title under each; `side` in CSS pixels."""
     images = [as_uint8(image) for image in images]
     titles = [titles[i] if i < len(titles) else "" for i in range(len(images))]
-    told = "; ".join(title.replace("\n", ", ") for title in titles if title)
-    told = alt or (f"{len(images)} pictures: {told}" if told else f"{len(images)} pictures")
+    named = "; ".join(title.replace("\n", ", ") for title in titles if title)
+    alt = alt or (f"{len(images)} pictures: {named}" if named else f"{len(images)} pictures")
     pngs = []
     for image in images:
         buffer = io.BytesIO()
@@ -143,7 +147,7 @@ def pictures(
             buffer, "PNG", optimize=True
         )
         pngs.append(buffer.getvalue())
-    return Grid(tuple(pngs), tuple(titles), told, min(columns, len(images)), side)
+    return Grid(tuple(pngs), tuple(titles), alt, min(columns, len(images)), side)
 
 
 # --- Charts ---------------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ def bars(
     width: float = 6.4,
     height: float = 2.4,
 ) -> Picture:
-    """One bar a name, its value beyond its end where there is room for it."""
+    """One bar per name, its value beyond its end where there is room for it."""
     figure, axis = canvas(width, height)
     names, crowded = list(values), len(values) > 14
     axis.bar(names, list(values.values()), color=COLOURS[0], width=0.62)
@@ -206,8 +210,8 @@ def bars(
         axis.annotate(name, (1.01, value), xycoords=("axes fraction", "data"), ha="left",
                       va="center", color=COLOURS[1])  # fmt: skip
     _dress(axis, labels, title)
-    told = "; ".join(f"{name} {_number(value)}" for name, value in values.items())
-    return finish(figure, alt or f"{title or labels[1]}: {told}")
+    named = "; ".join(f"{name} {_number(value)}" for name, value in values.items())
+    return finish(figure, alt or f"{title or labels[1]}: {named}")
 
 
 def scatter(
@@ -255,8 +259,8 @@ def matrix(
             axis.set_xticks(range(len(ticks)), ticks, rotation=90)
             axis.set_yticks(range(len(ticks)), ticks)
     axes[0][0].set_ylabel(labels[1])
-    told = "; ".join(f"{name}, {grid.shape[0]} by {grid.shape[1]}" for name, grid in grids.items())
-    return finish(figure, alt or f"matrices: {told}")
+    named = "; ".join(f"{name}, {grid.shape[0]} by {grid.shape[1]}" for name, grid in grids.items())
+    return finish(figure, alt or f"matrices: {named}")
 
 
 def _dress(axis, labels: tuple[str, str], title: str, legend: bool = False) -> None:

@@ -2,8 +2,8 @@
 
     history = watch(fit(state, losses), total=800, curve=("nll",), panel=draw_something)
 
-`fit` yields a record a step; this only looks at them. What is on the page at the end stays there,
-so a notebook read without a kernel shows how training went.
+`fit` yields one record per step; this only looks at them. The last state stays in the notebook, so
+that it shows how training went when it is read without a kernel.
 """
 
 import time
@@ -31,20 +31,20 @@ def watch(
     every = every or max(1, total // 20)
     history: list = []
     handle = display(HTML("<p>starting …</p>"), display_id=True)
-    began = told = time.monotonic()
+    began = updated = time.monotonic()
     picture: Picture | None = None
     for record in records:
         history.append(record)
-        due = panel is not None and (record.step % every == 0 or record.step in (1, total))
-        if due:
+        due = record.step % every == 0 or record.step in (1, total)
+        if due and panel is not None:
             picture = panel()
-        if due or time.monotonic() - told > 2 or record.step == total:
-            told = time.monotonic()
-            handle.update(HTML(_page(history, total, curve, picture, told - began, title)))
+        if due or time.monotonic() - updated > 2:
+            updated = time.monotonic()
+            handle.update(HTML(_html(history, total, curve, picture, updated - began, title)))
     return history
 
 
-def _page(history, total, curve, picture, seconds, title) -> str:
+def _html(history, total, curve, picture, seconds, title) -> str:
     record = history[-1]
     left = seconds / record.step * (total - record.step)
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in record.losses.items())
@@ -62,7 +62,7 @@ def _page(history, total, curve, picture, seconds, title) -> str:
 
 
 def smooth(values: Sequence[float], half_life: float | None = None) -> list[float]:
-    """A running mean that forgets: single steps are too noisy to read."""
+    """An exponential moving average: single steps are too noisy to read."""
     keep = 0.5 ** (1 / (half_life or max(1.0, len(values) / 60)))
     out, mean, weight = [], 0.0, 0.0
     for value in values:

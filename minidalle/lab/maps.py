@@ -1,4 +1,4 @@
-"""The system map: one caption's way through the house, with today's box lit."""
+"""The system map: from caption to ranked pictures, with the boxes of a chapter highlighted."""
 
 from minidalle.lab.figures import FAINT, LIT, TEXT, Picture, canvas, finish
 
@@ -38,11 +38,12 @@ def system_map(*lit: str) -> Picture:
             axis.text(column + 0.5, 0.16, out, ha="center", fontsize=8, color=FAINT)
     for a, b in ARROWS:
         (xa, ya, _), (xb, yb, _) = BOXES[a], BOXES[b]
-        ends = ((xa + 0.3, -ya), (xb - 0.3, -yb)) if ya == yb else ((xa, -ya), (xb, -yb))
-        if ya != yb:
-            way = 0.24 if yb > ya else -0.24
-            ends = ((xa, -ya - way), (xb, -yb + way))
-        axis.annotate("", xy=ends[1], xytext=ends[0],
+        if ya == yb:  # from side to side
+            tail, head = (xa + 0.3, float(-ya)), (xb - 0.3, float(-yb))
+        else:  # from top to bottom, or the other way
+            gap = 0.24 if yb > ya else -0.24
+            tail, head = (float(xa), -ya - gap), (float(xb), -yb + gap)
+        axis.annotate("", xy=head, xytext=tail,
                       arrowprops={"arrowstyle": "->", "color": FAINT})  # fmt: skip
     axis.text(4.08, -0.5, "ranked", va="center", fontsize=8, color=FAINT)
     axis.plot((0, 0), (-0.24, -0.76), color=FAINT, linewidth=1, linestyle=(0, (2, 2)))  # a pair

@@ -4,13 +4,14 @@ The same notebook is a lesson in JupyterLab and, served by Voilà, a web page.
 """
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 
 import ipywidgets
 import torch
 from IPython.display import display
 
 from minidalle.errors import MinidalleError
-from minidalle.lab.figures import pictures
+from minidalle.lab.figures import Grid, pictures
 from minidalle.pipeline import MiniDALLE, Ranked
 from minidalle.world import judge
 
@@ -23,10 +24,11 @@ EXAMPLES = (
 
 
 class Playground:
-    """The page and its state; `draw()` and `complete(i)` are what its buttons do."""
+    """The widgets and their state. Its buttons call `draw()` and `complete(i)`."""
 
     def __init__(self, model: MiniDALLE, candidates: int = 16, keep: int = 4) -> None:
-        self.model, self.ranked, self.keep = model, None, keep
+        self.model, self.keep = model, keep
+        self.ranked: Ranked | None = None
         wide = {"style": {"description_width": "90px"}}
         usual = model.sampling
         self.caption = ipywidgets.Combobox(
@@ -45,7 +47,7 @@ class Playground:
         self.seed = ipywidgets.IntSlider(0, 0, 99, description="seed", **wide)
         self.button = ipywidgets.Button(description="Draw", button_style="primary")
         self.bar = ipywidgets.IntProgress(0, 0, model.dvae.config.grid**2, description="")
-        self.message, self.page = ipywidgets.HTML(), ipywidgets.HTML()
+        self.message, self.pictures = ipywidgets.HTML(), ipywidgets.HTML()
         self.complete_buttons = [
             ipywidgets.Button(description=f"complete {i + 1}", tooltip="keep its upper half")
             for i in range(keep)
@@ -60,7 +62,7 @@ class Playground:
             ipywidgets.HBox([self.caption, self.button]),
             ipywidgets.HBox([self.candidates, self.seed]),
             ipywidgets.HBox([self.temperature, self.guidance]),
-            self.bar, self.message, self.page, ipywidgets.HBox(self.complete_buttons),
+            self.bar, self.message, self.pictures, ipywidgets.HBox(self.complete_buttons),
         ])  # fmt: skip
 
     def draw(self) -> None:
@@ -72,52 +74,52 @@ class Playground:
         ))  # fmt: skip
 
     def complete(self, i: int) -> None:
-        """Keep the upper half of picture i and draw the lower half anew, as often as are kept."""
+        """Keep the upper half of picture i and draw the lower half again, once per picture kept."""
         if self.ranked is None:
             return
-        codes = torch.from_numpy(self.ranked.codes[i])
+        caption, codes = self.ranked.caption, torch.from_numpy(self.ranked.codes[i])
         prime = codes[: len(codes) // 2].flatten()
         self._run(lambda: self.model.generate(
-            self.ranked.caption, self.candidates.value, self.keep, self.seed.value + 1,
+            caption, self.candidates.value, self.keep, self.seed.value + 1,
             prime=prime, temperature=self.temperature.value, guidance=self.guidance.value,
             progress=self._follow,
         ))  # fmt: skip
 
-    def _follow(self, steps):
+    def _follow(self, steps: Iterable) -> Iterator:
         for drawn, step in enumerate(steps, 1):
             self.bar.value = drawn
             yield step
 
-    def _run(self, work) -> None:
+    def _run(self, work: Callable[[], Ranked]) -> None:
         self.button.disabled = True
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                self.ranked = work()
+                self.ranked = ranked = work()
             self.message.value = "<br>".join(str(w.message) for w in caught)
-            self.page.value = verdicts(self.ranked)._repr_html_()
+            self.pictures.value = verdicts(ranked)._repr_html_()
         except MinidalleError as error:
             self.message.value = f"<b>{error}</b>"
         finally:
             self.button.disabled = False
 
     def show(self) -> None:
-        """Draw once and put the page into the notebook."""
+        """Draw once and display the widgets."""
         self.draw()
         display(self.box)
 
 
-def verdicts(ranked: Ranked):
+def verdicts(ranked: Ranked) -> Grid:
     """The ranked pictures, each with its similarity and what the judge says of it."""
     titles = []
     for image, similarity in zip(ranked.images, ranked.scores, strict=True):
         try:
             verdict = judge.score(image, ranked.caption)
-            told = "right" if verdict.right else "; ".join(verdict.reasons)
+            reading = "right" if verdict.right else "; ".join(verdict.reasons)
         except MinidalleError:
-            told = "not a storybook caption"
-        titles.append(f"{similarity:.3f}\n{told}")
+            reading = "not a storybook caption"
+        titles.append(f"{similarity:.3f}\n{reading}")
     return pictures(
-        ranked.images, titles, columns=4, side=150,
+        list(ranked.images), titles, columns=4, side=150,
         alt=f"{len(titles)} pictures of {ranked.caption!r}, best first: " + "; ".join(titles),
     )  # fmt: skip

@@ -11,7 +11,7 @@ def show_source(*things) -> Markdown:
     blocks = []
     for thing in things:
         lines, first = inspect.getsourcelines(thing)
-        module = inspect.getmodule(thing).__name__.replace(".", "/")
+        module = thing.__module__.replace(".", "/")
         code = textwrap.dedent("".join(lines)).rstrip()
         blocks.append(f"`{module}.py`, line {first}\n\n```python\n{code}\n```")
     return Markdown("\n\n".join(blocks))

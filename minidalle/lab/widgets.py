@@ -1,4 +1,4 @@
-"""Sliders that redraw a figure. Beside each one a notebook also shows a still of it."""
+"""Sliders that redraw a figure. Each notebook also shows a static version of the figure."""
 
 from collections.abc import Callable
 
@@ -15,15 +15,15 @@ def explore(draw: Callable[..., Picture], **controls) -> ipywidgets.VBox:
     a bool for a switch.
     """
     boxes = {name: _control(name, what) for name, what in controls.items()}
-    page = ipywidgets.HTML()
+    figure = ipywidgets.HTML()
 
     def redraw(*_) -> None:
-        page.value = draw(**{name: box.value for name, box in boxes.items()})._repr_html_()
+        figure.value = draw(**{name: box.value for name, box in boxes.items()})._repr_html_()
 
     for box in boxes.values():
         box.observe(redraw, "value")
     redraw()
-    whole = ipywidgets.VBox([ipywidgets.HBox(list(boxes.values())), page])
+    whole = ipywidgets.VBox([ipywidgets.HBox(list(boxes.values())), figure])
     display(whole)
     return whole
 

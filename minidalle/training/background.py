@@ -1,12 +1,12 @@
-"""Two stages at once: CLIP learns in a process of its own while the prior learns in this one.
+"""Two stages at once: CLIP trains in a background process while the prior trains in this one.
 
 Both need the tokenizer and the dVAE, and neither needs the other. On two cores that is the better
-use of them: the matrices of so small a model hardly gain from a second thread, so that two
-processes of one thread each make more updates together than one of two threads makes in turn.
+use of them: the matrices of so small a model hardly gain from a second thread, so two processes of
+one thread each make more updates together than one of two threads makes in turn.
 
-    with Beside(learn_beside, stages, "clip", resume) as other:
+    with BackgroundProcess(train_in_background, run, "clip", resume) as process:
         ...                       # train the prior, with half of the threads
-        status = other.wait()
+        status = process.wait()
 """
 
 import multiprocessing
@@ -21,12 +21,12 @@ import torch
 from tqdm import tqdm
 
 
-class Beside:
-    """A process beside this one that runs `work(*arguments)`, which returns its exit status.
+class BackgroundProcess:
+    """A process that runs `work(*arguments)`, which returns its exit status.
 
-    It has half of the threads, and so has this one until the `with` ends. Leave the `with` early
-    and the other is asked to end (SIGTERM) and waited for; it is asked as well when this process
-    dies, even by SIGKILL.
+    It has half of the threads, and so has this process until the `with` ends. Leaving the `with`
+    early sends it SIGTERM and waits for it. It also gets SIGTERM when this process dies, even by
+    SIGKILL.
     """
 
     def __init__(self, work: Callable[..., int], *arguments: Any) -> None:
@@ -36,32 +36,42 @@ class Beside:
         self.lock = context.RLock()  # for the two progress bars, one under the other
         self.process = context.Process(target=_run, args=(self.half, self.lock, work, *arguments))
 
-    def __enter__(self) -> "Beside":
+    def __enter__(self) -> "BackgroundProcess":
         torch.set_num_threads(self.half)
         tqdm.set_lock(self.lock)
-        # While it is being made the other would answer Ctrl-C with a traceback. So it begins deaf,
-        # which is inherited, until `work` listens; this one hears, and tells the other.
+        # The child ignores SIGINT until its own handler is installed: Ctrl-C during its start would
+        # be a traceback. This process still hears it, and ends the child.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.process.start()
         signal.signal(signal.SIGINT, before)
         return self
 
+    def is_alive(self) -> bool:
+        """Whether it is still at work."""
+        return self.process.is_alive()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for its end, at most so long."""
+        self.process.join(seconds)
+
     def wait(self) -> int:
         """Its exit status, once it has ended."""
         self.process.join()
-        return self.process.exitcode
+        status = self.process.exitcode
+        assert status is not None
+        return status
 
-    def end(self) -> None:
-        """Ask it to end; it finishes the step at hand and saves."""
+    def terminate(self) -> None:
+        """Ask it to end; it finishes the current step and saves."""
         self.process.terminate()
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        self.terminate()
         self.process.join()
         torch.set_num_threads(self.threads)
 
 
-def _run(threads: int, lock, work: Callable[..., int], *arguments: Any) -> None:
+def _run(threads: int, lock: Any, work: Callable[..., int], *arguments: Any) -> None:
     torch.set_num_threads(threads)
     tqdm.set_lock(lock)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -69,5 +79,7 @@ def _run(threads: int, lock, work: Callable[..., int], *arguments: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,20 +1,16 @@
-"""Many processes, one training: each draws its share of the batch, and gradients are averaged.
+"""Data parallelism: many processes, one training.
 
     torchrun --nproc_per_node 2 -m minidalle train prior --preset full
 
-torchrun starts the command once a process (a *rank*) and tells each who it is. All of them begin
-with the same weights, take their own rows of every batch, and make the same update from the mean of
-all gradients, so that they stay equal without ever sending a weight: data parallelism. Rank 0 alone
-writes and speaks. Alone, without torchrun, every function here does nothing, so that the training
-loop is written once.
+torchrun starts the command once per process and gives each its rank. All of them begin with the
+same weights, take their own rows of every batch, and make the same update from the mean of all
+gradients, so they stay equal without ever sending a weight. Rank 0 alone writes and prints. In a
+single process, without torchrun, every function here does nothing: the loop is written once.
 
-A batch that is too large for the memory can be drawn in parts, one after the other, whose gradients
-are added up (`accumulate`): parts are ranks in time.
-
-Data is a function of the step, so the same pictures come in the same order for any number of ranks,
-and the prior and CLIP have the same loss and gradient but for the order of sums: a run is bit-exact
-only with the number that it began with. The dVAE differs by more: its last norm and its bonus for
-the spread of codes look at the pictures of a part alone, and noise is drawn part by part.
+Data is a function of the step, so the same pictures come in the same order for any number of
+processes, and the prior and CLIP have the same loss and gradient but for the order of sums. A run
+is bit-exact only with the number of processes that it began with. The dVAE differs by more: its
+last norm and its entropy bonus see one microbatch only, and each process draws its own noise.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,30 +23,29 @@ from torch import Tensor
 
 from minidalle.errors import MinidalleError
 
-PATIENCE = timedelta(minutes=10)  # a rank that is not heard of for so long is taken for dead
-_part = (0, 1)  # which part of this rank's share is being drawn, of how many
+TIMEOUT = timedelta(minutes=10)  # a process that is silent for so long counts as dead
 
 
-def join(device: torch.device | None = None) -> torch.device | None:
-    """Meet the other processes that torchrun started, if any; the device that is this rank's."""
+def init(device: torch.device | None = None) -> torch.device | None:
+    """Meet the other processes that torchrun started, if any; returns this process's device."""
     if not dist.is_torchelastic_launched() or dist.is_initialized():
         return device
     on_gpu = device.type == "cuda" if device else torch.cuda.is_available()
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     if on_gpu:
-        local, there = dist.get_node_local_rank(), torch.cuda.device_count()
-        if local >= there:
+        local, available = dist.get_node_local_rank(), torch.cuda.device_count()
+        if local >= available:
             raise MinidalleError(
-                f"process {local + 1} of this machine has no GPU of its own, there are {there}:"
-                f" torchrun --nproc_per_node {there}, or --device cpu"
+                f"process {local + 1} of this machine has no GPU of its own, there are"
+                f" {available}: torchrun --nproc_per_node {available}, or --device cpu"
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     return device
 
 
-def leave() -> None:
-    """Part from the others, once all is done."""
+def shutdown() -> None:
+    """Leave the other processes, once all is done."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -60,85 +55,83 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def ranks() -> int:
+def is_main_process() -> bool:
+    """Whether this process writes files and prints."""
+    return rank() == 0
+
+
+def world_size() -> int:
     """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share(batch_size: int) -> range:
-    """The rows of a batch that this rank draws now. Raises MinidalleError if it does not divide."""
-    part, parts = _part
-    if batch_size % (ranks() * parts):
-        among = f"{ranks()} processes" + (f" in {parts} parts" if parts > 1 else "")
+def local_rows(batch_size: int, microbatch: int = 0, accumulate: int = 1) -> range:
+    """The rows of a batch in one microbatch of this process.
+
+    Microbatches are `accumulate` equal parts of a process's share, computed one after the other to
+    save memory. Raises MinidalleError if the batch does not divide.
+    """
+    parts = world_size() * accumulate
+    if batch_size % parts:
+        among = f"{world_size()} processes" + (f" in {accumulate} parts" if accumulate > 1 else "")
         raise MinidalleError(
             f"a batch of {batch_size} does not divide among {among}: choose another number of"
             " them, or another batch size"
         )
-    rows = batch_size // (ranks() * parts)
-    first = (rank() * parts + part) * rows
+    rows = batch_size // parts
+    first = (rank() * accumulate + microbatch) * rows
     return range(first, first + rows)
 
 
-@contextmanager
-def part(number: int, of: int) -> Iterator[None]:
-    """Within it, `share` gives one part of this rank's rows."""
-    global _part
-    before, _part = _part, (number, of)
-    try:
-        yield
-    finally:
-        _part = before
-
-
-def average(tensors: Iterable[Tensor]) -> None:
-    """Put the mean over all ranks into each tensor: one message for all of them together."""
+def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
+    """Put the mean over all processes into each tensor, with one message for all of them."""
     tensors = list(tensors)
-    if ranks() == 1 or not tensors:
+    if world_size() == 1 or not tensors:
         return
     flat = torch.cat([t.flatten() for t in tensors])
-    with _heard():
+    with _one_line_errors():
         dist.all_reduce(flat)
-    flat /= ranks()
+    flat /= world_size()
     for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))
 
 
-def gather(x: Tensor) -> Tensor:
-    """Every rank's rows in order, b D → B D; gradients flow back to this rank's own.
+def all_gather(x: Tensor) -> Tensor:
+    """Every process's rows in order, b D → B D; gradients flow back to this process's own.
 
-    A loss of the whole batch (CLIP's) is the same on every rank, but each knows only how its own
-    rows were made. `average` will divide those gradients by the number of ranks though no other
-    rank adds to them, so they are multiplied by it here.
+    A loss of the whole batch (CLIP's) is the same in every process, but each knows only how its own
+    rows were made. `all_reduce_mean` will divide those gradients by the number of processes though
+    no other process adds to them, so they are multiplied by it here.
     """
-    if ranks() == 1:
+    if world_size() == 1:
         return x
-    parts = [torch.empty_like(x) for _ in range(ranks())]
-    with _heard():
+    parts = [torch.empty_like(x) for _ in range(world_size())]
+    with _one_line_errors():
         dist.all_gather(parts, x.detach().contiguous())
-    parts[rank()] = x + (ranks() - 1) * (x - x.detach())  # the value of x, and its gradient times n
+    parts[rank()] = x + (world_size() - 1) * (x - x.detach())  # value of x, gradient times n
     return torch.cat(parts)
 
 
-def agree(number: int) -> int:
-    """The largest that any rank says: when one has to stop (a signal's number), all of them do."""
-    if ranks() == 1:
+def all_reduce_max(number: int) -> int:
+    """The largest number of any process: when one got a signal (its number), all of them stop."""
+    if world_size() == 1:
         return number
-    said = torch.tensor(number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    with _heard():
-        dist.all_reduce(said, dist.ReduceOp.MAX)
-    return int(said.item())
+    largest = torch.tensor(number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    with _one_line_errors():
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest.item())
 
 
-def wait() -> None:
-    """Go on only when every rank has come this far."""
-    if ranks() > 1:
-        with _heard():
+def barrier() -> None:
+    """Wait until every process has come this far."""
+    if world_size() > 1:
+        with _one_line_errors():
             dist.barrier()
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
-    """Say in one line that a rank has gone: gloo and NCCL raise RuntimeErrors of many."""
+def _one_line_errors() -> Iterator[None]:
+    """Turn a lost process's RuntimeError, many lines of gloo or NCCL, into one line."""
     try:
         yield
     except RuntimeError as error:

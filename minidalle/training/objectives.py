@@ -1,161 +1,150 @@
-"""What each stage learns from: a batch, and the losses on it, as a function of the step.
+"""What each stage is trained on: for some rows of a step's batch, examples and their losses.
 
-    dVAE     crowded pages, no captions
+    dVAE     crowded pictures, no captions
     prior    the codes of pictures, and their captions, a few of them left out for guidance
-    CLIP     pictures and captions, with others that have the same words and mean otherwise
+    CLIP     pictures and captions, with hard negatives: the same words with another meaning
 
-The batch of a step is pictures step · n … step · n + n − 1 of an endless source, so that any step
-can be replayed; a process draws its share of them (`distributed.share`).
+Row r of a batch of n at a step is example step · n + r of an endless source, so any step can be
+replayed, and it does not matter which process computes which rows.
 """
 
 import random
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
-from minidalle.datasets.source import Source, caption_of, to_tensor
+from minidalle.clip import CLIP, contrastive_loss
+from minidalle.datasets.source import Source, bilingual_caption
 from minidalle.dvae import DVAE, tau_at
 from minidalle.errors import MinidalleError
+from minidalle.prior import Prior, joint_loss
+from minidalle.tensors import to_tensor
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import distributed
-from minidalle.training.trainer import FitConfig
-from minidalle.world.captions import LANGUAGES, Told, describe
-from minidalle.world.storybook import TOLD, Storybook, exchanged, render, shaded, sibling
+from minidalle.training.trainer import Objective, TrainConfig
 
-ALL, SOME = Told(colours=1.0, relation=1.0), TOLD["train"]  # what CLIP's captions tell
-SHADED = 0.75  # share of pictures that are in shades, as long as the prior's training shows any
-BINDING = 0.4  # share of CLIP's training in which all is pairs that have been exchanged
-
-Losses = Callable[[nn.Module, int, float], NamedTuple]  # of a model, a step and the progress
+SWAPS_ONLY_UNTIL = 0.4  # share of CLIP's training that shows nothing but swapped pairs
 
 
-def _indices(step: int, n: int) -> list[int]:
-    return [step * n + row for row in distributed.share(n)]
+def dvae_objective(source: Source, config: TrainConfig, device: torch.device) -> Objective:
+    """The dVAE's loss on crowded pictures, at the step's τ."""
 
-
-def dvae_losses(source: Source, config: FitConfig, device: torch.device) -> Losses:
-    """Pages, at the step's τ."""
-
-    def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-        pages = [source.page(i) for i in _indices(step, config.batch_size)]
-        images = to_tensor(pages, device).contiguous(memory_format=torch.channels_last)
+    def objective(model: DVAE, step: int, progress: float, rows: range) -> NamedTuple:
+        pictures = [source.crowded_image(step * config.batch_size + row) for row in rows]
+        images = to_tensor(pictures, device).contiguous(memory_format=torch.channels_last)
         return model(images, tau_at(progress), progress)
 
-    return losses
+    return objective
 
 
-def prior_losses(
+def prior_objective(
     source: Source,
     dvae: DVAE,
     tokenizer: Tokenizer,
-    config: FitConfig,
+    config: TrainConfig,
     device: torch.device,
     *,
-    length: int,
+    text_length: int,
     bpe_dropout: float,
     caption_dropout: float,
-    shades: float,
-) -> Losses:
-    """Captions as `length` tokens, and the codes of their pictures. A caption's chances are its
-    own: the same whatever process draws it; and so is what a word of it weighs, one of all the
-    words of the batch.
+    colour_jitter: float,
+) -> Objective:
+    """The prior's loss on captions of `text_length` tokens and the codes of their pictures.
 
-    shades: share of the training, from its beginning, in which most pictures of the storybook are
-    in shades of their colours: what kinds look like is learnt apart from what the colours do.
+    caption_dropout: share of captions left out; bpe_dropout: share of merges left out.
+    colour_jitter: share of the training, from its beginning, in which the source varies its
+    colours: shapes are then learnt apart from the colours they come in.
     """
 
-    def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-        n, mine = config.batch_size, distributed.share(config.batch_size)
-        images = [_shown(source, i, progress < shades) for i in _indices(step, n)]
+    def objective(model: Prior, step: int, progress: float, rows: range) -> NamedTuple:
+        n, first = config.batch_size, step * config.batch_size
+        jitter = progress < colour_jitter
+        pictures = [source.training_image(first + row, colour_jitter=jitter) for row in rows]
         with torch.no_grad():
-            codes = dvae.encode(to_tensor(images, device)).flatten(1)  # b N
-        rows = []
-        for i in range(step * n, (step + 1) * n):  # the others' too: their words are to be counted
-            rng = random.Random(f"prior {config.seed} {i}")
-            kept = rng.random() >= caption_dropout
-            caption = caption_of(source, "train", i) if kept else ""
-            rows.append(tokenizer.batch([caption], length, bpe_dropout, rng))
-        text = torch.cat(rows).to(device)  # B T
-        words = (text < tokenizer.vocab_size).sum() * len(mine) / n
-        return model(text[mine], codes, words)
+            codes = dvae.encode(to_tensor(pictures, device)).flatten(1)  # b N
+        # All captions of the batch, other processes' too: their tokens have to be counted.
+        captions = [_tokens(first + row) for row in range(n)]
+        text = torch.cat(captions).to(device)  # B T
+        losses = model(text[rows.start : rows.stop], codes)
+        # The text loss is a mean over the tokens of these rows; weighted by how many of the batch's
+        # tokens they hold, the mean over microbatches is the mean over all tokens.
+        num_text_tokens = (text < tokenizer.vocab_size).sum(1)  # B
+        share = num_text_tokens[rows.start : rows.stop].sum() / num_text_tokens.sum().clamp(min=1)
+        text_loss = losses.text * (share * n / len(rows))
+        return joint_loss(text_loss, losses.image, model.config.text_weight)
 
-    return losses
+    def _tokens(i: int) -> torch.Tensor:
+        rng = random.Random(f"prior {config.seed} {i}")  # the same in whatever process
+        is_kept = rng.random() >= caption_dropout
+        caption = bilingual_caption(source, "train", i) if is_kept else ""
+        return tokenizer.batch([caption], text_length, bpe_dropout, rng)
 
-
-def _shown(source: Source, i: int, shades: bool) -> np.ndarray:
-    """Training picture i; of the storybook with shades, most are in shades of their colours."""
-    if not isinstance(source, Storybook):
-        return source.image("train", i)
-    scene = source.scene("train", i)
-    if shades and random.Random(f"shown {source.seed} {i}").random() < SHADED:
-        scene = shaded(scene, f"{source.seed} {i}")
-    return render(scene, source.size)
+    return objective
 
 
-def clip_losses(
+def clip_objective(
     source: Source,
     dvae: DVAE,
     tokenizer: Tokenizer,
-    config: FitConfig,
+    config: TrainConfig,
     device: torch.device,
     *,
-    length: int,
-) -> Losses:
-    """Pairs, half of the pictures as the dVAE paints them: it is candidates that CLIP will rank."""
+    text_length: int,
+) -> Objective:
+    """The contrastive loss of pairs, half of the pictures reconstructed by the dVAE: it is the
+    dVAE's pictures that CLIP will rank.
+
+    Raises MinidalleError where gradients are to be accumulated.
+    """
     if config.accumulate > 1:
         raise MinidalleError(
-            "CLIP compares every picture of a batch with every caption of it: it cannot be drawn in"
-            " parts; train it without accumulate, with a smaller batch if need be"
+            "CLIP compares every picture of a batch with every caption of it: its batch has no"
+            " microbatches; train it without accumulate, with a smaller batch if need be"
         )
 
-    def losses(model: nn.Module, step: int, progress: float) -> NamedTuple:
-        images, captions = clip_pairs(source, step, config.batch_size, progress < BINDING)
-        mine = distributed.share(config.batch_size)
-        x = to_tensor([images[i] for i in mine], device)
-        painted = sum(i < config.batch_size // 2 for i in mine)  # the first half of all
+    def objective(model: CLIP, step: int, progress: float, rows: range) -> NamedTuple:
+        swaps_only = progress < SWAPS_ONLY_UNTIL
+        pictures, captions = contrastive_batch(source, step, config.batch_size, swaps_only)
+        images = to_tensor([pictures[row] for row in rows], device)
+        reconstructed = sum(row < config.batch_size // 2 for row in rows)  # the first half of all
         with torch.no_grad():
-            x[:painted] = dvae.decode(dvae.encode(x[:painted]))
-        return model(x, tokenizer.batch([captions[i] for i in mine], length).to(device))
+            images[:reconstructed] = dvae.decode(dvae.encode(images[:reconstructed]))
+        text = tokenizer.batch([captions[row] for row in rows], text_length).to(device)
+        # Every picture is compared with every caption, those of other processes too.
+        image_embedding = distributed.all_gather(model.encode_image(images))
+        text_embedding = distributed.all_gather(model.encode_text(text))
+        return contrastive_loss(image_embedding, text_embedding, model.similarity_scale())
 
-    return losses
+    return objective
 
 
-def clip_pairs(
-    source: Source, step: int, n: int, binding: bool = False
+def contrastive_batch(
+    source: Source, step: int, n: int, swaps_only: bool = False
 ) -> tuple[list[np.ndarray], list[str]]:
-    """n pictures with n different captions. In the storybook each scene is followed by one in which
-    its two things are exchanged, or that differs from it in one fact: what tells them apart is what
-    CLIP must learn. Without the exchanged ones it reads a caption as a bag of words (Yuksekgonul et
-    al. 2023), and who stands left of whom is lost on it.
+    """n pictures and n different captions.
 
-    binding: of the storybook, nothing but pairs that can be exchanged, and captions that leave
-    nothing open. So a training begins, as what goes with what is learnt last, and not at all while
-    there is anything easier to learn (a curriculum, but with the hardest first).
+    In the storybook each scene is followed by a hard negative: its two things swapped, or one fact
+    changed. What tells the two apart is what CLIP must learn. Without swapped pairs it reads a
+    caption as a bag of words (Yuksekgonul et al. 2023) and cannot tell left from right.
+
+    swaps_only: nothing but swapped pairs, with captions that leave nothing open. A training begins
+    with these, a curriculum with the hardest first: as long as anything is easier to learn, CLIP
+    does not learn them at all.
 
     Raises MinidalleError where the source has too few different captions.
     """
     found: dict[str, np.ndarray] = {}  # by caption: none comes twice
     first = i = step * 2 * n
-    longest = max(20 * n, 2 * (source.epoch or 0))  # a whole epoch lies in it, wherever it begins
+    longest = max(20 * n, 2 * (source.epoch or 0))  # holds a whole epoch, wherever it begins
     while len(found) < n:
         if i - first > longest:
             raise MinidalleError(
-                f"CLIP needs {n} different captions a batch and there are only {len(found)}:"
+                f"CLIP needs {n} different captions per batch and there are only {len(found)}:"
                 " add captions, or choose a smaller batch size"
             )
-        if isinstance(source, Storybook):
-            scene = source.scene("train", i)
-            other = exchanged(scene, i)
-            if other is None and not binding:
-                other = sibling(scene, i)
-            for s in (scene, other) if other else ():
-                caption = describe(s, LANGUAGES[i % 2], f"clip {i}", ALL if binding else SOME)
-                found.setdefault(caption, render(s, source.size))
-        else:
-            found.setdefault(source.caption("train", i), source.image("train", i))
+        for caption, picture in source.contrastive_pairs(i, swaps_only=swaps_only):
+            found.setdefault(caption, picture)
         i += 1
     captions = list(found)[:n]
     order = np.random.default_rng(step).permutation(n)

@@ -1,13 +1,12 @@
-"""One training loop for every model: `fit` is a generator, and whoever calls it decides the rest.
+"""One training loop for every model: `fit` is a generator, and the caller decides the rest.
 
     state = TrainState.start(model, config)
-    for record in fit(state, losses):          # yields a record a step
+    for record in fit(state, objective):       # yields one record per step
         print(record)                          # … or plot it, stop, save, draw a sample
 
-`losses(model, step, progress)` makes its own batch (this process's share: `distributed.py`) and
-returns a NamedTuple whose first field is what is minimised. Data is a function of the step, and the
-dice are cast anew at every step, so that a run that is stopped and resumed goes on bit for bit as
-if it had never stopped.
+`objective(model, step, progress, rows)` makes some rows of the step's batch and returns their
+losses, a NamedTuple whose first field is minimised. Data is a function of the step, and the RNG is
+reseeded every step, so a run that is stopped and resumed ends bit for bit like an unbroken one.
 """
 
 import copy
@@ -17,163 +16,154 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
+from minidalle.bundle import load_weights
 from minidalle.errors import MinidalleError
+from minidalle.tensors import autocast, out_of_memory
 from minidalle.training import distributed
-from minidalle.training.weights import flatten, load_weights, unflatten
+
+# (model, step, progress 0..1, rows of the batch) → losses. Of a batch of n at a step, row r is
+# training example step · n + r.
+Objective = Callable[[Any, int, float, range], NamedTuple]
+FLAT = StateDictOptions(flatten_optimizer_state_dict=True)  # keys are parameter names
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig:
+class TrainConfig:
     """How a model is trained; the family of the paper's settings (appendices A and B)."""
 
     steps: int  # updates
-    batch_size: int = 64  # pictures an update
-    accumulate: int = 1  # parts in which a batch is drawn, one after the other, to save memory
+    batch_size: int = 64  # examples per update
+    accumulate: int = 1  # microbatches per update and process, to save memory
     lr: float = 1e-3  # peak learning rate
-    warmup: int = 100  # updates from 0 to the peak
-    final_lr: float = 0.02  # share of the peak left at the end of the cosine
-    betas: tuple[float, float] = (0.9, 0.999)  # AdamW
-    weight_decay: float = 1e-4  # on matrices only
-    clip: float = 1.0  # longest gradient
-    ema: float = 0.999  # decay of the running mean of the weights, which is what is used in the end
-    seed: int = 0  # of the weights, the data and every chance in between
+    warmup_steps: int = 100  # updates from 0 to the peak
+    final_lr_ratio: float = 0.02  # learning rate at the end of the cosine, as a share of the peak
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW's decay rates of the two moments, 0..1
+    weight_decay: float = 1e-4  # AdamW's, on matrices only
+    max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
+    ema_decay: float = 0.999  # of the running mean of the weights, which is used in the end
+    seed: int = 0  # of weights, data and noise
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.accumulate) < 1:
             raise MinidalleError("steps, batch_size and accumulate must be at least 1")
+        if not 0 < self.lr < math.inf:
+            raise MinidalleError(f"lr must be above 0, got {self.lr}; try 0.001")
 
 
 class Record(NamedTuple):
-    """What one step of `fit` tells."""
+    """One step of `fit`."""
 
     step: int  # updates made, from 1
     steps: int  # updates in all
     losses: dict[str, float]  # by name, before the update
     lr: float
-    gradient: float  # its length before clipping
+    grad_norm: float  # before clipping
     images_per_second: float
 
 
 @dataclass
 class TrainState:
-    """All that a run is: weights, their running mean, the optimiser, and how far it has come."""
+    """Everything a run consists of: weights, their running mean, the optimizer, the step."""
 
     model: nn.Module
     ema: nn.Module
     optimizer: torch.optim.Optimizer
-    config: FitConfig
+    config: TrainConfig
     step: int = 0
 
     @classmethod
-    def start(cls, model: nn.Module, config: FitConfig) -> "TrainState":
-        decayed = [p for p in model.parameters() if p.ndim >= 2]
-        rest = [p for p in model.parameters() if p.ndim < 2]
+    def start(cls, model: nn.Module, config: TrainConfig) -> "TrainState":
+        matrices: list[Tensor] = [p for p in model.parameters() if p.ndim >= 2]
+        vectors: list[Tensor] = [
+            p for p in model.parameters() if p.ndim < 2
+        ]  # norms and biases do not decay
         optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": rest, "weight_decay": 0.0}],
+            [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],  # type: ignore[arg-type]
             lr=config.lr, betas=config.betas, eps=1e-8, weight_decay=config.weight_decay,
         )  # fmt: skip
         ema = copy.deepcopy(model).requires_grad_(False).eval()
         return cls(model, ema, optimizer, config)
 
-    def dump(self) -> tuple[dict, dict]:
-        """Tensors and documents for `checkpoint.save`."""
-        moments, numbers = flatten(self.optimizer.state_dict())
+    def dump(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """Tensors and metadata for `checkpoint.save`."""
+        optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=FLAT)
         tensors = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimizer": moments,
+            "optimizer": {k: v for k, v in optimizer.items() if isinstance(v, Tensor)},
         }
-        fit_config = {"step": self.step, "fit": asdict(self.config), "ranks": distributed.ranks()}
-        model_config = asdict(self.model.config)
-        return tensors, {"config": fit_config, "model_config": model_config, "optimizer": numbers}
+        metadata = {
+            "step": self.step,
+            "train_config": asdict(self.config),
+            "world_size": distributed.world_size(),
+            "model_config": asdict(self.model.config),  # type: ignore[call-overload]
+            "optimizer": {k: v for k, v in optimizer.items() if not isinstance(v, Tensor)},
+        }
+        return tensors, metadata
 
-    def restore(self, tensors: dict, documents: dict, file) -> None:
-        """Go on from a checkpoint.
+    def restore(
+        self, tensors: dict[str, dict[str, Tensor]], metadata: dict[str, Any], file: Path
+    ) -> None:
+        """Continue from a checkpoint.
 
-        Raises MinidalleError where it belongs to another model, or to a training with other
-        settings: going on from there would be neither the one run nor the other.
+        Raises MinidalleError where it belongs to another model, or was trained with other settings:
+        the result would be neither the one run nor the other.
         """
         now = json.loads(json.dumps(asdict(self.config)))
-        then = {"accumulate": 1, **documents["config"]["fit"]}  # which older checkpoints lack
+        then = metadata["train_config"]
         fixed = [k for k in now if k != "accumulate"]
         changed = [f"{k} was {then.get(k)} and is {now[k]}" for k in fixed if then.get(k) != now[k]]
         if changed:
             raise MinidalleError(
-                f"{file} was trained otherwise: {', '.join(changed)}; go on with the settings that"
-                " it began with, or choose another --out"
+                f"{file} was trained otherwise: {', '.join(changed)}; continue with the settings"
+                " that it began with, or choose another --out"
             )
-        ranks, parts = documents["config"].get("ranks", 1), then["accumulate"]
-        otherwise = ""
-        if ranks != distributed.ranks():
-            otherwise = f"by {ranks} processes and now there are {distributed.ranks()}"
+        world_size, parts = metadata["world_size"], then["accumulate"]
+        difference = ""
+        if world_size != distributed.world_size():
+            difference = f"by {world_size} processes and now there are {distributed.world_size()}"
         elif parts != now["accumulate"]:
-            otherwise = f"in {parts} parts a batch and now there are {now['accumulate']}"
-        if otherwise:
+            difference = f"in {parts} microbatches and now there are {now['accumulate']}"
+        if difference:
             warnings.warn(
-                f"{file} was trained {otherwise}: the same pictures in the same order, but no"
+                f"{file} was trained {difference}: the same pictures in the same order, but no"
                 " longer bit for bit the same weights",
                 stacklevel=2,
             )
-        configs = {"config": asdict(self.model.config), "saved_config": documents["model_config"]}
+        configs = {"config": self.model.config, "saved_config": metadata["model_config"]}
         load_weights(self.model, tensors["model"], file=file, **configs)
         load_weights(self.ema, tensors["ema"], file=file, **configs)
-        self.optimizer.load_state_dict(unflatten(tensors["optimizer"], documents["optimizer"]))
-        self.step = documents["config"]["step"]
+        groups = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in metadata["optimizer"].items()
+        }
+        optimizer: dict[str, Any] = {**tensors["optimizer"], **groups}
+        set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=FLAT)
+        self.step = metadata["step"]
 
 
-def out_of_memory(error: Exception) -> bool:
-    """A GPU's allocator and Python's have errors of their own, torch's on a CPU only its words."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error) for words in ("can't allocate memory", "bad_alloc"))
-
-
-def pick_device(name: str | None = None) -> torch.device:
-    """The device asked for, else an NVIDIA or AMD GPU where there is one, else the CPU.
-
-    Apple's is taken only by its name, "mps". Raises MinidalleError for a device that is not there.
-    """
-    there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    there += ["mps"] if torch.backends.mps.is_available() else []
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    asked = "cuda:0" if name == "cuda" else name
-    if asked not in there:
-        raise MinidalleError(
-            f"no device {name!r} here; there are: {', '.join(there)}. On the CPU: --device cpu"
-        )
-    return torch.device(name)
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 arithmetic where the hardware has it: about 1.7 times faster on such a CPU."""
-    if device.type == "cuda":
-        has_bf16 = torch.cuda.is_bf16_supported()
-    else:  # without native support bfloat16 is emulated, and slower
-        has = getattr(torch.cpu, "get_capabilities", dict)()
-        has_bf16 = device.type == "cpu" and (has.get("avx512_bf16") or has.get("amx_bf16", False))
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(has_bf16))
-
-
-def lr_at(step: int, config: FitConfig) -> float:
-    """The learning rate of a step: up in a line, down in half a cosine."""
-    rise = min(1.0, (step + 1) / max(1, config.warmup))
+def lr_at(step: int, config: TrainConfig) -> float:
+    """The learning rate of a step: a linear rise, then half a cosine down."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup_steps))
     fall = 0.5 * (1 + math.cos(math.pi * step / config.steps))
-    return config.lr * rise * (config.final_lr + (1 - config.final_lr) * fall)
+    return config.lr * rise * (config.final_lr_ratio + (1 - config.final_lr_ratio) * fall)
 
 
-def fit(
-    state: TrainState, losses: Callable[[nn.Module, int, float], NamedTuple]
-) -> Iterator[Record]:
-    """Train from where `state` is to its end, a record a step. Stop by leaving the loop.
+def fit(state: TrainState, objective: Objective) -> Iterator[Record]:
+    """Train from where `state` is to its end, one record per step. Stop by leaving the loop.
 
-    Raises MinidalleError when the loss is no longer finite, naming the step and the part, before
-    anything is harmed: `state` is still as the step found it.
+    Raises MinidalleError when the loss is no longer finite, naming the step and the term, before
+    any harm is done: `state` is still as the step found it.
     """
     config, model = state.config, state.model
     device = next(model.parameters()).device
@@ -187,21 +177,25 @@ def fit(
             group["lr"] = lr
         state.optimizer.zero_grad(set_to_none=True)
         try:
-            told = [_backward(state, losses, device, number) for number in range(config.accumulate)]
+            microbatch_losses = [
+                _backward(state, objective, device, i) for i in range(config.accumulate)
+            ]
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             raise MinidalleError(
-                f"out of memory on {device} at batch size {config.batch_size}: {_smaller(config)}"
+                f"out of memory on {device} at batch size {config.batch_size}:"
+                f" {_smaller_batch_advice(config)}"
             ) from error
-        names, values = told[0]._fields, torch.stack([torch.stack(parts) for parts in told]).mean(0)
+        names = microbatch_losses[0]._fields
+        values = torch.stack([torch.stack(losses) for losses in microbatch_losses]).mean(0)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        distributed.average([*gradients, values, *_statistics(model)])
-        gradient = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        numbers = dict(zip(names, values.tolist(), strict=True))
-        # The parts are asked before their sum: the message should name what went wrong first.
-        checks = [*names[1:], names[0]]
-        for name, value in [(n, numbers[n]) for n in checks] + [("gradient", gradient.item())]:
+        distributed.all_reduce_mean([*gradients, values, *_running_statistics(model)])
+        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
+        losses = dict(zip(names, values.tolist(), strict=True))
+        # The terms are checked before their sum: the message should name what went wrong first.
+        for name, value in [*[(n, losses[n]) for n in (*names[1:], names[0])],
+                            ("gradient", grad_norm)]:  # fmt: skip
             if not math.isfinite(value):
                 for buffer, kept in zip(model.buffers(), buffers, strict=True):
                     buffer.copy_(kept)
@@ -212,44 +206,48 @@ def fit(
                 )
         state.optimizer.step()
         state.step += 1
-        _follow(state)
+        _update_ema(state)
         speed = config.batch_size / (time.perf_counter() - began)
-        yield Record(state.step, config.steps, numbers, lr, gradient.item(), speed)
+        yield Record(state.step, config.steps, losses, lr, grad_norm, speed)
 
 
-def _smaller(config: FitConfig) -> str:
-    """What to do with a batch that does not fit: parts that it divides into, or fewer pictures."""
-    rows = config.batch_size // distributed.ranks()
+def _smaller_batch_advice(config: TrainConfig) -> str:
+    """What to do with a batch that does not fit: more microbatches, or fewer examples."""
+    rows = config.batch_size // distributed.world_size()
     finer = (n for n in range(config.accumulate + 1, rows + 1) if rows % n == 0)
     parts, half = next(finer, None), max(1, config.batch_size // 2)
     again = f"begin again with a batch size of {half} (--batch-size {half})"
     if parts is None:
         return again
     return (
-        f"draw it in parts (accumulate {parts}, or --accumulate {parts}; CLIP's cannot be), or"
-        f" {again}"
+        f"compute it in microbatches (accumulate {parts}, or --accumulate {parts}; CLIP's cannot"
+        f" be), or {again}"
     )
 
 
-def _backward(state: TrainState, losses, device: torch.device, number: int) -> NamedTuple:
-    """Add the gradient of one part of the batch; its losses, as numbers."""
+def _backward(
+    state: TrainState, objective: Objective, device: torch.device, microbatch: int
+) -> NamedTuple:
+    """Add the gradient of one microbatch; its losses, detached."""
     config = state.config
-    with distributed.part(number, config.accumulate), autocast(device):
-        parts = losses(state.model, state.step, state.step / config.steps)
-    (parts[0] / config.accumulate).backward()
-    return type(parts)(*(part.detach().float() for part in parts))
+    rows = distributed.local_rows(config.batch_size, microbatch, config.accumulate)
+    with autocast(device):
+        losses = objective(state.model, state.step, state.step / config.steps, rows)
+    (losses[0] / config.accumulate).backward()
+    return type(losses)(*(loss.detach().float() for loss in losses))
 
 
-def _statistics(model: nn.Module) -> list[Tensor]:
+def _running_statistics(model: nn.Module) -> list[Tensor]:
     """Running means that a model keeps: the only buffers that a batch changes."""
     return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
 
 
 @torch.no_grad()
-def _follow(state: TrainState) -> None:
-    """Move the running mean; it starts short and grows to its full decay."""
-    decay = min(state.config.ema, (1 + state.step) / (10 + state.step))
-    mean, now = list(state.ema.parameters()), [p.detach() for p in state.model.parameters()]
+def _update_ema(state: TrainState) -> None:
+    """Move the running mean of the weights; its decay starts small and grows to its full value."""
+    decay = min(state.config.ema_decay, (1 + state.step) / (10 + state.step))
+    mean: list[Tensor] = list(state.ema.parameters())
+    now = [p.detach() for p in state.model.parameters()]
     torch._foreach_lerp_(mean, now, 1 - decay)
     for kept, buffer in zip(state.ema.buffers(), state.model.buffers(), strict=True):
         kept.copy_(buffer)

@@ -84,31 +84,33 @@ POSTURES = {
 # --- Writing --------------------------------------------------------------------------------------
 
 
-class Told(NamedTuple):
+class CaptionDetail(NamedTuple):
     """How often a caption tells what it may leave open."""
 
     colours: float = 0.7
     relation: float = 0.55
 
 
-USUAL = Told()
+DEFAULT_DETAIL = CaptionDetail()
 
 
-def describe(scene, language: str = "en", seed: int | str = 0, told: Told = USUAL) -> str:
+def describe(
+    scene, language: str = "en", seed: int | str = 0, detail: CaptionDetail = DEFAULT_DETAIL
+) -> str:
     """One caption of a scene, always the same for a seed."""
     rng = random.Random(f"caption {seed}")
-    return phrase(tell(scene.facts, rng, told), language, rng)
+    return phrase(choose_facts(scene.facts, rng, detail), language, rng)
 
 
-def tell(facts: Facts, rng: random.Random, told: Told = USUAL) -> Facts:
+def choose_facts(facts: Facts, rng: random.Random, detail: CaptionDetail = DEFAULT_DETAIL) -> Facts:
     """Choose what a caption says of a scene. The colours, the size of a lone thing, the relation
     and the place are told or left open.
 
     A pair in no told relation is named as one reads a page, from the top and from the left.
     """
-    coloured = rng.random() < told.colours
+    coloured = rng.random() < detail.colours
     sized = len(facts.things) == 1 and rng.random() < 0.5
-    related = not facts.is_group and rng.random() < told.relation
+    related = not facts.is_group and rng.random() < detail.relation
     things = tuple(
         Thing(t.kind, t.colour if coloured else None, t.size if sized else None)
         for t in facts.things
@@ -158,9 +160,9 @@ def _plural(noun: str) -> str:
 
 def _english(facts: Facts, rng: random.Random) -> str:
     def noun_phrase(thing: Thing, count: int = 1) -> str:
-        noun, told = _name(thing, "en", rng)
+        noun, names_colour = _name(thing, "en", rng)
         size = [_word(SIZE_WORDS["en"][thing.size], rng)] if thing.size else []
-        colour = [thing.colour] if thing.colour and not told else []
+        colour = [thing.colour] if thing.colour and not names_colour else []
         words = [*size, *colour, noun if count == 1 else _plural(noun)]
         article = "an" if words[0][0] in "aeiou" else "a"
         return " ".join([article if count == 1 else COUNT_WORDS["en"][count][0], *words])
@@ -171,7 +173,7 @@ def _english(facts: Facts, rng: random.Random) -> str:
     elif facts.relation is None:
         text = f"{noun_phrase(first)} {rng.choice(('and', 'and', 'with'))} {noun_phrase(rest[0])}"
     else:
-        relation, pair = _told_way_round(facts, rng)
+        relation, pair = _either_way_round(facts, rng)
         word = _word(RELATION_WORDS["en"][relation], rng)
         text = f"{noun_phrase(pair[0])} {word} {noun_phrase(pair[1])}"
     if facts.place:
@@ -188,8 +190,12 @@ def _english(facts: Facts, rng: random.Random) -> str:
 
 def _chinese(facts: Facts, rng: random.Random) -> str:
     def noun_phrase(thing: Thing, count: int = 1) -> str:
-        noun, told = _name(thing, "zh", rng)
-        colour = _word(COLOUR_WORDS["zh"][thing.colour], rng) if thing.colour and not told else ""
+        noun, names_colour = _name(thing, "zh", rng)
+        colour = (
+            _word(COLOUR_WORDS["zh"][thing.colour], rng)
+            if thing.colour and not names_colour
+            else ""
+        )
         if colour:
             colour += "" if colour.endswith("色") and rng.random() < 0.2 else "的"
         size = SIZE_WORDS["zh"][thing.size][0] if thing.size else ""
@@ -208,7 +214,7 @@ def _chinese(facts: Facts, rng: random.Random) -> str:
         if rng.random() < 0.3:
             return f"{place}有{text}"
         return f"{text}{_posture(facts, 'zh', rng) or ''}在{place}"
-    relation, pair = _told_way_round(facts, rng)
+    relation, pair = _either_way_round(facts, rng)
     first, second = noun_phrase(pair[0]), noun_phrase(pair[1])
     word = _word(RELATION_WORDS["zh"][relation], rng)
     if relation == "playing with":
@@ -218,7 +224,7 @@ def _chinese(facts: Facts, rng: random.Random) -> str:
     return f"{place}，{text}" if place else text
 
 
-def _told_way_round(facts: Facts, rng: random.Random) -> tuple[str, tuple[Thing, ...]]:
+def _either_way_round(facts: Facts, rng: random.Random) -> tuple[str, tuple[Thing, ...]]:
     """The same relation from either side: A left of B, or B right of A."""
     for backwards, relation in REVERSED.items():
         if facts.relation == relation and rng.random() < 0.5:
@@ -287,8 +293,8 @@ def parse(caption: str) -> Facts:
         elif role == "relation":
             relation = relation or meaning
         elif role in ("noun", "named"):
-            kind, told = (meaning, None) if role == "noun" else meaning
-            things += [Thing(kind, colour or told, size)] * count
+            kind, named_colour = (meaning, None) if role == "noun" else meaning
+            things += [Thing(kind, colour or named_colour, size)] * count
             colour, size, count = None, None, 1
     if not things:
         raise MinidalleError(

@@ -33,10 +33,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from minidalle.errors import MinidalleError
+from minidalle.world.backdrops import backdrop
 from minidalle.world.captions import parse
 from minidalle.world.facts import COLOURS, KINDS, PLACES, SIZES, Facts, Thing
-from minidalle.world.sprites import backdrop, sprite
-from minidalle.world.storybook import CELLS, SPAN
+from minidalle.world.scenes import CELLS, SPAN
+from minidalle.world.sprites import sprite
 
 SIDE = 48  # pixels: every picture is brought to this size first
 CELL = SIDE // CELLS
@@ -48,13 +49,17 @@ STRIDE = {"small": 2, "big": 3}  # the search compares every second or third pix
 # Thresholds, each between what sound `train` pictures give once softened (blur, noise, shift,
 # wobble, tint) and what ruined ones give (halved, smeared, shuffled): tests/benchmarks/judge.py
 # prints both. No other split was looked at.
-CHANGED = 24  # grey levels off the backdrop's, in some channel, that count as a change
-AT_HOME = 0.45  # least share of pixels that agree with the place; things cover 0.42 at most
-SPECK = 40  # fewer changed pixels than this in a small thing's square are no thing
-MATCH = 0.72  # least match of a thing
-PART = 0.6  # least match of each half of it: left, right, upper, lower
-LEAD = 0.03  # by which the best kind beats the next
-APART = 3.0  # cells: the layouts set two centres 0 (in line), 6 or 7 (apart) from each other
+MIN_CHANGE = 24  # grey levels off the backdrop's, in some channel, that count as a change
+MIN_BACKDROP_AGREEMENT = (
+    0.45  # least share of pixels that agree with the place; things cover 0.42 at most
+)
+MIN_CHANGED_PIXELS = 40  # fewer changed pixels than this in a small thing's square are no thing
+MIN_MATCH = 0.72  # least match of a thing
+MIN_HALF_MATCH = 0.6  # least match of each half of it: left, right, upper, lower
+MIN_LEAD = 0.03  # by which the best kind beats the next
+MIN_SEPARATION = (
+    3.0  # cells: the layouts set two centres 0 (in line), 6 or 7 (apart) from each other
+)
 FIELDS = ("kind", "colour", "size")
 
 
@@ -69,11 +74,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a picture shows. facts: complete, or None for a reason that `trouble` tells."""
+    """What a picture shows. facts: complete, or None for a reason that `problems` tells."""
 
     facts: Facts | None
     found: tuple[Found, ...]
-    trouble: tuple[str, ...]
+    problems: tuple[str, ...]
     place: str | None
 
 
@@ -167,7 +172,7 @@ def _energy(size: str, place: str) -> np.ndarray:
 # --- Looking at a picture -------------------------------------------------------------------------
 
 
-class _Glimpse(NamedTuple):
+class _Match(NamedTuple):
     """One drawing held against one spot. corner: (row, column) of its window on the canvas."""
 
     match: float
@@ -187,7 +192,7 @@ def _which_place(image: np.ndarray) -> tuple[str, float]:
     """The place that the largest share of pixels agrees with; every fourth pixel is asked."""
     seen = image[:, ::2, ::2]
     shares = {
-        name: float((np.abs(seen - _place(name)[0][:, ::2, ::2]).max(0) < CHANGED).mean())
+        name: float((np.abs(seen - _place(name)[0][:, ::2, ::2]).max(0) < MIN_CHANGE).mean())
         for name in PLACES
     }
     best = max(shares, key=shares.get)
@@ -221,7 +226,7 @@ def _search(change: np.ndarray, place: str, spot, size: str) -> tuple[float, str
     return float(dice.max()), size, likeliest
 
 
-def _inspect(change, ground, size: str, number: int, row: int, column: int) -> _Glimpse:
+def _inspect(change, ground, size: str, number: int, row: int, column: int) -> _Match:
     """Second look, at every pixel: tone and line, of the whole and of each half."""
     paint, cover = (x[number] for x in _drawings(size))
     n = paint.shape[-1]
@@ -233,7 +238,7 @@ def _inspect(change, ground, size: str, number: int, row: int, column: int) -> _
     shared, total = (x.sum(1).reshape(quarters).sum((2, 4)) for x in (2 * d * p, d * d + p * p))
     whole = shared.sum((1, 2)) / (total.sum((1, 2)) + 1)
     part = min((shared.sum(i) / (total.sum(i) + 1)).mean(0).min() for i in (1, 2))
-    return _Glimpse(float(whole.mean()), float(part), *CANDIDATES[number], size, (row, column))
+    return _Match(float(whole.mean()), float(part), *CANDIDATES[number], size, (row, column))
 
 
 TENT = {  # weights along a window as wide as a thing: the middle counts twice as much as the edge
@@ -250,10 +255,10 @@ def _densest(changed: np.ndarray, size: str) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def _glimpses(image: np.ndarray, place: str) -> list[list[_Glimpse]]:
+def _match_things(image: np.ndarray, place: str) -> list[list[_Match]]:
     """What may stand in a softened picture, 3 SIDE SIDE: three kinds a thing, best first."""
     ground, looks = _place(place)
-    changed = (np.abs(image - looks).max(1).min(0) > CHANGED).astype(np.float32)
+    changed = (np.abs(image - looks).max(1).min(0) > MIN_CHANGE).astype(np.float32)
     change = (image - ground) * changed
     change = np.concatenate([change, (change * ground).sum(0, keepdims=True)])
     around = (0, 0), (PAD, PAD), (PAD, PAD)
@@ -264,7 +269,7 @@ def _glimpses(image: np.ndarray, place: str) -> list[list[_Glimpse]]:
     while len(things) < 6:  # more than the world ever shows; noise could go on for long
         spots = {size: _densest(changed, size) for size in SIZES}
         rows, columns = (slice(max(c - half, 0), c + half) for c in spots["small"])
-        if changed[rows, columns].sum() < SPECK:
+        if changed[rows, columns].sum() < MIN_CHANGED_PIXELS:
             break
         _, size, likeliest = max(_search(change, place, spots[size], size) for size in SIZES)
         things.append(sorted((_inspect(change, ground, size, *c) for c in likeliest), reverse=True))
@@ -290,14 +295,14 @@ def _square(image: np.ndarray) -> np.ndarray:
     return _soften(image)
 
 
-def _name(guesses: list[_Glimpse]) -> tuple[Found, str | None]:
+def _name(guesses: list[_Match]) -> tuple[Found, str | None]:
     """Name a thing from its likeliest kinds, or say why it has no name."""
     best, other = guesses[:2]
-    if best.match < MATCH:
+    if best.match < MIN_MATCH:
         why = f"looks like no known thing (best: {best.kind}, match {best.match:.2f})"
-    elif best.part < PART:
+    elif best.part < MIN_HALF_MATCH:
         why = f"is only partly a {best.kind} (worst half: match {best.part:.2f})"
-    elif best.match - other.match < LEAD:
+    elif best.match - other.match < MIN_LEAD:
         pair = f"a {best.kind} or a {other.kind}"
         why = f"may be {pair} (match {best.match:.2f} and {other.match:.2f})"
     else:
@@ -309,9 +314,9 @@ def _name(guesses: list[_Glimpse]) -> tuple[Found, str | None]:
 def _relation(a: Found, b: Found) -> str | None:
     """How a stands to b, from their centres; y points down."""
     right, down = b.centre[0] - a.centre[0], b.centre[1] - a.centre[1]
-    if abs(down) < APART:
-        return "left of" if right >= APART else None
-    if abs(right) < APART:
+    if abs(down) < MIN_SEPARATION:
+        return "left of" if right >= MIN_SEPARATION else None
+    if abs(right) < MIN_SEPARATION:
         return "above" if down > 0 else None
     return "playing with" if down < 0 else None  # the player stands below, the toy flies
 
@@ -320,21 +325,21 @@ def read(image: np.ndarray) -> Reading:
     """Read a picture (uint8 S S 3) back into facts."""
     soft = _square(image)
     place, share = _which_place(soft)
-    if share < AT_HOME:
+    if share < MIN_BACKDROP_AGREEMENT:
         return Reading(None, (), (f"no known place (best: {place}, {share:.0%} of it)",), None)
-    named = sorted((_name(g) for g in _glimpses(soft, place)), key=lambda n: n[0].centre)
-    found, trouble = [f for f, _ in named], [why for _, why in named if why]
+    named = sorted((_name(g) for g in _match_things(soft, place)), key=lambda n: n[0].centre)
+    found, problems = [f for f, _ in named], [why for _, why in named if why]
     kinds, relation = len({f.thing for f in found}), None
     if not 1 <= len(found) <= 3:
-        trouble.append(f"{len(found)} things")
-    elif len(found) == 3 and kinds > 1 and not trouble:
-        trouble.append("three things that are not equal")
-    elif kinds == 2 and not trouble:
+        problems.append(f"{len(found)} things")
+    elif len(found) == 3 and kinds > 1 and not problems:
+        problems.append("three things that are not equal")
+    elif kinds == 2 and not problems:
         orders = (found, found[::-1])
         relation, found = next(((r, o) for o in orders if (r := _relation(*o))), (None, found))
-        trouble += [] if relation else ["two things too close to stand in a relation"]
-    facts = None if trouble else Facts(tuple(f.thing for f in found), relation, place)
-    return Reading(facts, tuple(found), tuple(trouble), place)
+        problems += [] if relation else ["two things too close to stand in a relation"]
+    facts = None if problems else Facts(tuple(f.thing for f in found), relation, place)
+    return Reading(facts, tuple(found), tuple(problems), place)
 
 
 # --- Judging --------------------------------------------------------------------------------------
@@ -346,10 +351,10 @@ def score(image: np.ndarray, caption: str | Facts) -> Verdict:
     reading = read(image)
     found = reading.found
     things = [f.thing for f in found]
-    told = _verdict(asked, things, reading.place, lambda i, j: _relation(found[i], found[j]))
+    verdict = _verdict(asked, things, reading.place, lambda i, j: _relation(found[i], found[j]))
     if reading.place is None:  # nothing was looked for: say so, and not that nothing is there
-        told = replace(told, reasons=reading.trouble)
-    return told
+        verdict = replace(verdict, reasons=reading.problems)
+    return verdict
 
 
 def holds(asked: Facts, found: Facts) -> Verdict:

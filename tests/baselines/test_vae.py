@@ -6,13 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from minidalle.baselines.vae import (
-    VAE,
-    VAEConfig,
-    gaussian_kl,
-    gaussian_nll,
-    reparameterise,
-)
+from minidalle.baselines.vae import VAE, VAEConfig, gaussian_kl, gaussian_nll, reparameterise
 from minidalle.errors import MinidalleError
 
 TINY = VAEConfig(image_size=16, latent=4, patch=4, width=16, blocks=1)

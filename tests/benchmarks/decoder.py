@@ -18,9 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minidalle import MiniDALLE, Storybook
-from minidalle.datasets.source import to_tensor
-from minidalle.dvae import DVAE, least_b_at, logit_laplace_nll, to_unit
-from minidalle.training.trainer import FitConfig, TrainState, fit
+from minidalle.dvae import DVAE, logit_laplace_nll, min_b_at, to_unit
+from minidalle.tensors import to_tensor
+from minidalle.training.trainer import TrainConfig, TrainState, fit
 
 UNSEEN = 5_000_000  # the first picture: those before are the other trainings'
 
@@ -29,15 +29,15 @@ class Losses(NamedTuple):
     nll: Tensor  # −ln p(x|z), mean over subpixels
 
 
-def train(bundle: MiniDALLE, config: FitConfig) -> None:
+def train(bundle: MiniDALLE, config: TrainConfig) -> None:
     """Put a decoder that has learnt further into a bundle."""
     book = Storybook(bundle.dvae.config.image_size)
-    half, ln_least_b = config.batch_size // 2, math.log(least_b_at(1.0))
+    half, ln_least_b = config.batch_size // 2, math.log(min_b_at(1.0))
 
     def losses(dvae: DVAE, step: int, progress: float) -> Losses:
         dvae.encoder.eval()  # the running statistics of its last layer stand still too
         indices = range(UNSEEN + step * config.batch_size, UNSEEN + (step + 1) * config.batch_size)
-        images = [book.page(i) for i in indices[:half]]
+        images = [book.crowded_image(i) for i in indices[:half]]
         images += [book.image("train", i) for i in indices[half:]]
         x = to_tensor(images, bundle.device)
         vectors = dvae.quantizer.embed(dvae.encode(x))
@@ -60,7 +60,7 @@ if __name__ == "__main__":
     parser.add_argument("--lr", type=float, default=6e-3)
     asked = parser.parse_args()
     model = MiniDALLE.load(device="cpu")
-    train(model, FitConfig(
+    train(model, TrainConfig(
         steps=asked.steps, batch_size=16, lr=asked.lr, betas=(0.9, 0.95), ema=0.998,
         weight_decay=0.0,
     ))  # fmt: skip

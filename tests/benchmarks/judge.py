@@ -16,7 +16,8 @@ import numpy as np
 from minidalle import judge
 from minidalle.world.captions import parse
 from minidalle.world.facts import KINDS, mutations
-from minidalle.world.storybook import SPAN, SPLITS, Storybook, render
+from minidalle.world.scenes import SPAN, SPLITS, render
+from minidalle.world.storybook import Storybook
 from tests.world.test_judge import (
     NEIGHBOURS,
     RUINED,

@@ -15,17 +15,17 @@ from tqdm import tqdm
 
 from minidalle import MiniDALLE, Storybook, presets
 from minidalle.prior import Prior
-from minidalle.training.objectives import prior_losses
-from minidalle.training.trainer import FitConfig, TrainState, fit
+from minidalle.training.objectives import prior_objective
+from minidalle.training.trainer import TrainConfig, TrainState, fit
 
 
-def train(bundle: MiniDALLE, config: FitConfig, shades: float) -> None:
+def train(bundle: MiniDALLE, config: TrainConfig, shades: float) -> None:
     """Put a prior that has learnt further into a bundle: the running mean over its updates."""
     preset, shape = presets.preset("full"), bundle.prior.config
     prior = Prior(shape)
     prior.load_state_dict(bundle.prior.state_dict())
     state = TrainState.start(prior, config)
-    losses = prior_losses(
+    losses = prior_objective(
         Storybook(bundle.dvae.config.image_size, seed=config.seed), bundle.dvae, bundle.tokenizer,
         config, bundle.device, length=shape.text_length, bpe_dropout=preset.bpe_dropout,
         caption_dropout=preset.caption_dropout, shades=shades,
@@ -47,8 +47,12 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     torch.set_num_threads(1)  # of a batch of eight, a second one makes little
     model = MiniDALLE.load(asked.bundle, device="cpu")
-    fit_config = replace(
-        presets.preset("full").prior_fit, steps=asked.steps, lr=asked.lr, ema=0.998, seed=asked.seed
+    train_config = replace(
+        presets.preset("full").training["prior"],
+        steps=asked.steps,
+        lr=asked.lr,
+        ema=0.998,
+        seed=asked.seed,
     )
-    train(model, fit_config, asked.shades)
+    train(model, train_config, asked.shades)
     print(model.save(asked.out))

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from minidalle import MiniDALLE, Storybook, judge
 from minidalle.contact_sheet import FAINT, PAPER, TEXT, enlarge, write
-from minidalle.datasets.source import to_uint8
+from minidalle.tensors import to_uint8
 
 EACH, COLUMNS, SIDE, GAP, FOOT, LETTERS = 24, 8, 168, 14, 88, 27
 

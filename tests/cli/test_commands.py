@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from minidalle.cli.main import main
+from minidalle.training import checkpoint
 
 COMMAND = [sys.executable, "-m", "minidalle"]
 
@@ -71,20 +72,20 @@ def test_training_on_a_zip_of_ones_own_pictures(tmp_path, capsys):
     ("arguments", "says"),
     [
         (["generate", ""], "a caption is needed"),
-        (["generate", "a cat", "--keep", "9", "--candidates", "3"], "from 1 to all of them"),
-        (["generate", "a cat", "--temperature", "-1"], "temperature -1.0: 0 or more"),
-        (["generate", "a cat", "--top-p", "2"], "top_p 2.0"),
+        (["generate", "a cat", "--keep", "9", "--candidates", "3"], "keep must be from 1 to the"),
+        (["generate", "a cat", "--temperature", "-1"], "temperature must be ≥ 0, got -1.0"),
+        (["generate", "a cat", "--top-p", "2"], "top_p must be above 0 and at most 1"),
         (["generate", "a cat", "--device", "cuda:9"], "On the CPU: --device cpu"),
-        (["train", "dvae", "--preset", "huge"], "no preset 'huge'; choose of: smoke"),
+        (["train", "dvae", "--preset", "huge"], "no preset 'huge'; choose one of: smoke"),
         (["train", "dvae", "--data", "nowhere"], "nowhere"),
         (["train", "dvae", "--data", __file__], "no sound zip archive"),
-        (["generate", "a cat", "--candidates", "0"], "0 candidates: draw at least 1"),
+        (["generate", "a cat", "--candidates", "0"], "candidates must be at least 1, got 0"),
         (["generate", "\u200b"], "a caption is needed"),
         (["generate", "a cat", "--bundle", "/"], "cannot read /manifest.json"),
         (["train", "dvae", "--preset", "smoke", "--accumulate", "3"], "does not divide among"),
         (["train", "all", "--preset", "smoke", "--batch-size", "1"], "--batch-size of 2 or more"),
-        (["train", "all", "--preset", "smoke", "--lr", "0.1"], "for one stage, dvae, prior or"),
-        (["train", "prior", "--preset", "smoke", "--lr", "-1"], "--lr -1.0: above 0"),
+        (["train", "all", "--preset", "smoke", "--lr", "0.1"], "for one stage, dvae, prior, clip"),
+        (["train", "prior", "--preset", "smoke", "--lr", "-1"], "lr must be above 0, got -1.0"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(smoke_bundle, arguments, says, capsys, tmp_path):
@@ -157,14 +158,14 @@ def test_another_rate_for_one_stage(tmp_path):
     arguments = ["train", "dvae", "--preset", "smoke", "--out", str(tmp_path), "--lr", "0.0005"]
     assert main(arguments) == 0
     (step,) = (tmp_path / "dvae").glob("step-*")
-    assert json.loads((step / "config.json").read_text())["fit"]["lr"] == 0.0005
+    assert checkpoint.load(step)[1]["train_config"]["lr"] == 0.0005
 
 
 def test_a_directory_that_is_no_bundle_says_what_is(smoke_bundle, tmp_path, capsys):
     """Catches a KeyError for one of the stages, and a bundle not found inside its own run."""
     (step,) = (smoke_bundle.parent / "prior").glob("step-*")
     assert main(["generate", "a cat", "--bundle", str(step)]) == 2
-    assert "a checkpoint, and not a bundle" in last_line(capsys)
+    assert "is a file, and not a bundle" in last_line(capsys)
     out = ["--candidates", "1", "--out", str(tmp_path / "x.png")]
     assert main(["generate", "a cat", "--bundle", str(smoke_bundle.parent), *out]) == 0
 
@@ -250,7 +251,7 @@ def test_a_signal_ends_the_step_saves_and_resumes(tmp_path, number, status):
         process.send_signal(number)
         said += process.stderr.read()
         assert process.wait(60) == status
-    assert "go on with --resume" in said
+    assert "continue with --resume" in said
     assert list((out / "dvae").glob("step-*"))
     again = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
     assert again.returncode == 2 and "--resume" in again.stderr

@@ -10,7 +10,7 @@ from PIL import Image
 
 from minidalle.datasets import archives
 from minidalle.datasets.archives import unpack
-from minidalle.datasets.image_folder import ImageFolder
+from minidalle.datasets.image_folder import CaptionedImageFolder
 from minidalle.errors import MinidalleError
 
 
@@ -44,7 +44,7 @@ def assert_refused(archive, tmp_path, match):
 
 
 def test_a_sound_archive_is_the_folder_that_was_packed(folder, archive, tmp_path):
-    one, other = (ImageFolder(f, 8) for f in (folder, unpack(archive, tmp_path / "out")))
+    one, other = (CaptionedImageFolder(f, 8) for f in (folder, unpack(archive, tmp_path / "out")))
     assert len(one) == 4
     assert [one.caption(i) for i in range(4)] == [other.caption(i) for i in range(4)]
     assert all((one.image(i) == other.image(i)).all() for i in range(4))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minidalle.evaluation.report import frechet_distance
+from minidalle.evaluation.metrics import frechet_distance
 
 
 def cloud(seed, n=200_000, d=3):

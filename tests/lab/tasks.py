@@ -8,7 +8,7 @@ does not. `pytest tests/lab/test_checks.py` asserts the same, one by one.
 import sys
 
 from minidalle.lab.checks import TASKS
-from minidalle.lab.checks.ladder import NOT_STARTED, PASSED, WRONG, Task, climb
+from minidalle.lab.checks.engine import NOT_STARTED, PASSED, WRONG, Task, check_answer
 from tests.lab import alternatives
 
 
@@ -18,7 +18,7 @@ def stub(*arguments):
 
 def caught(task: Task) -> int:
     """How many of a task's mistakes fail with their own diagnosis."""
-    verdicts = [(mistake, climb(task, mistake.answer)) for mistake in task.mistakes]
+    verdicts = [(mistake, check_answer(task, mistake.answer)) for mistake in task.mistakes]
     return sum(v.status == WRONG and ("likely", m.diagnosis) in v.lines for m, v in verdicts)
 
 
@@ -27,9 +27,10 @@ def main() -> int:
     good = found = planted = 0
     for task in TASKS.values():
         solution, other = (
-            climb(task, answer).status for answer in (task.answer, getattr(alternatives, task.name))
+            check_answer(task, answer).status
+            for answer in (task.answer, getattr(alternatives, task.name))
         )
-        empty, mistakes = climb(task, stub).status, caught(task)
+        empty, mistakes = check_answer(task, stub).status, caught(task)
         found, planted = found + mistakes, planted + len(task.mistakes)
         good += (solution, other, empty, mistakes) == (
             PASSED, PASSED, NOT_STARTED, len(task.mistakes)

@@ -7,7 +7,7 @@ import torch
 
 from minidalle.errors import MinidalleError
 from minidalle.lab.checks import TASKS, check
-from minidalle.lab.checks.ladder import NOT_STARTED, PASSED, WRONG, climb
+from minidalle.lab.checks.engine import NOT_STARTED, PASSED, WRONG, check_answer
 from tests.lab import alternatives
 
 PAIRS = [(task, i) for task in TASKS.values() for i in range(len(task.mistakes))]
@@ -15,13 +15,13 @@ PAIRS = [(task, i) for task in TASKS.values() for i in range(len(task.mistakes))
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 def test_the_right_answer_passes(task):
-    assert climb(task, task.answer).status == PASSED
+    assert check_answer(task, task.answer).status == PASSED
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 def test_another_right_answer_passes(task):
     """Catches a check that wants one way of writing it."""
-    verdict = climb(task, getattr(alternatives, task.name))
+    verdict = check_answer(task, getattr(alternatives, task.name))
     assert verdict.passed, verdict
 
 
@@ -30,13 +30,13 @@ def test_a_stub_is_not_started(task):
     def stub(*arguments):
         raise NotImplementedError
 
-    verdict = climb(task, stub)
+    verdict = check_answer(task, stub)
     assert verdict.status == NOT_STARTED and "check.hint" in repr(verdict)
 
 
 @pytest.mark.parametrize(("task", "i"), PAIRS, ids=[f"{t.name} {i}" for t, i in PAIRS])
 def test_each_mistake_is_caught_with_its_own_diagnosis(task, i):
-    verdict = climb(task, task.mistakes[i].answer)
+    verdict = check_answer(task, task.mistakes[i].answer)
     assert verdict.status == WRONG
     assert ("likely", task.mistakes[i].diagnosis) in verdict.lines, verdict
 
@@ -96,7 +96,7 @@ def test_checks_are_quick():
     """Two seconds a check is what a student will wait; all of them together take less."""
     began = time.perf_counter()
     for task in TASKS.values():
-        climb(task, task.answer)
+        check_answer(task, task.answer)
     assert time.perf_counter() - began < 2 * len(TASKS) / 10
 
 

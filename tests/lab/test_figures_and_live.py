@@ -181,10 +181,10 @@ def playground(smoke_model):
 
 def test_playground_draws_and_shows_verdicts(playground):
     playground.draw()
-    assert "<img" in playground.page.value and len(playground.ranked.images) == 2
-    first = playground.page.value
+    assert "<img" in playground.pictures.value and len(playground.ranked.images) == 2
+    first = playground.pictures.value
     playground.seed.value = 5  # a moved slider draws anew
-    assert playground.page.value != first
+    assert playground.pictures.value != first
     assert playground.bar.value == playground.bar.max
 
 

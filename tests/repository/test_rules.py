@@ -140,7 +140,7 @@ def test_the_model_card_is_fresh():
     """A table that was edited by hand, or left behind by a new report."""
     from tests.benchmarks.card import card
 
-    assert (ROOT / "data" / "MODEL_CARD.md").read_text() == card()
+    assert (ROOT / "data" / "bundle" / "README.md").read_text(encoding="utf-8") == card()
 
 
 def test_bundle_is_small_enough():
@@ -158,5 +158,5 @@ def test_a_built_wheel_carries_the_bundle(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     target = tmp_path / "installed"
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, target], check=True)
-    names = {p.name for p in (target / "minidalle" / "bundle").iterdir()}
+    names = {p.name for p in (target / "minidalle" / "data" / "bundle").iterdir()}
     assert {"manifest.json", "prior.safetensors", "dvae.safetensors", "clip.safetensors"} <= names

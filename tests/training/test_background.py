@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from minidalle.cli.main import main
-from minidalle.cli.progress import Stop
-from minidalle.training.background import Beside
-from minidalle.training.checkpoint import Run
+from minidalle.cli.progress import GracefulInterrupt
+from minidalle.training.background import BackgroundProcess
+from minidalle.training.checkpoint import CheckpointDirectory
 
 
 def seven(file: Path) -> int:
@@ -22,7 +22,7 @@ def seven(file: Path) -> int:
 
 
 def work_until_told(file: Path) -> int:
-    with Stop() as stop:
+    with GracefulInterrupt() as stop:
         while not stop.signal:
             file.write_text(str(os.getpid()))
             time.sleep(0.05)
@@ -42,7 +42,7 @@ def test_it_works_with_half_of_the_threads_and_tells_its_status(tmp_path):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        with Beside(seven, tmp_path / "threads") as other:
+        with BackgroundProcess(seven, tmp_path / "threads") as other:
             assert torch.get_num_threads() == 1
             assert other.wait() == 7
         assert torch.get_num_threads() == 2
@@ -53,7 +53,10 @@ def test_it_works_with_half_of_the_threads_and_tells_its_status(tmp_path):
 
 def test_leaving_early_lets_it_save(tmp_path):
     """Catches an error of the prior's that costs all of CLIP's training, and a process left."""
-    with pytest.raises(ZeroDivisionError), Beside(work_until_told, tmp_path / "work") as other:
+    with (
+        pytest.raises(ZeroDivisionError),
+        BackgroundProcess(work_until_told, tmp_path / "work") as other,
+    ):
         assert until((tmp_path / "work").exists)
         raise ZeroDivisionError
     assert (tmp_path / "work.saved").exists() and other.process.exitcode == 128 + signal.SIGTERM
@@ -63,10 +66,10 @@ def test_it_ends_when_its_parent_is_killed(tmp_path):
     """Catches a training that goes on alone, and holds its directory, after kill -9."""
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from minidalle.training.background import Beside\n"
+        "from minidalle.training.background import BackgroundProcess\n"
         "from tests.training.test_background import work_until_told\n"
         "if __name__ == '__main__':\n"
-        "    with Beside(work_until_told, Path(sys.argv[1])):\n        time.sleep(600)\n"
+        "    with BackgroundProcess(work_until_told, Path(sys.argv[1])):\n        time.sleep(600)\n"
     )
     script = tmp_path / "script.py"
     script.write_text(code)
@@ -82,11 +85,12 @@ def test_ctrl_c_while_it_is_being_made_is_no_traceback(tmp_path):
     """Catches Python's own answer to Ctrl-C, in a process that is still importing torch."""
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from minidalle.training.background import Beside\n"
-        "from minidalle.cli.progress import Stop\n"
+        "from minidalle.training.background import BackgroundProcess\n"
+        "from minidalle.cli.progress import GracefulInterrupt\n"
         "from tests.training.test_background import work_until_told\n"
         "if __name__ == '__main__':\n"
-        "    with Stop() as stop, Beside(work_until_told, Path(sys.argv[1])):\n"
+        "    work = BackgroundProcess(work_until_told, Path(sys.argv[1]))\n"
+        "    with GracefulInterrupt() as stop, work:\n"
         "        print('made', flush=True)\n"
         "        while not stop.signal:\n            time.sleep(0.01)\n"
     )
@@ -108,7 +112,7 @@ def test_ctrl_c_while_it_is_being_made_is_no_traceback(tmp_path):
 def test_both_stages_train_and_one_that_fails_is_told(tmp_path, capfd):
     """Catches a bundle made without its CLIP: here somebody else holds CLIP's directory."""
     arguments = ["train", "all", "--preset", "smoke", "--out", str(tmp_path), "--device", "cpu"]
-    with Run(tmp_path / "clip"), pytest.raises(SystemExit) as ended:
+    with CheckpointDirectory(tmp_path / "clip"), pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
     assert f"is being written by process {os.getpid()}" in capfd.readouterr().err

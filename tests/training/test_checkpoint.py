@@ -24,13 +24,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minidalle.training.weights import flatten, unflatten
 from torch import nn
 
 import minidalle
+from minidalle.bundle import load_weights
 from minidalle.errors import MinidalleError
+from minidalle.files import MANIFEST
 from minidalle.training import checkpoint
-from minidalle.training.checkpoint import FORMAT, MANIFEST, Run, load, save
-from minidalle.training.weights import flatten, load_weights, unflatten
+from minidalle.training.checkpoint import FORMAT, CheckpointDirectory, load, save
 
 # Children are forked from a server that has imported torch once: the tests need about a hundred.
 CHILDREN = multiprocessing.get_context("forkserver")
@@ -218,7 +220,7 @@ def save_forever(directory, step, size, pipe):
 
 
 def run_forever(directory, step, pipe):
-    with Run(directory) as run:  # the last owner was killed: its lock is free
+    with CheckpointDirectory(directory) as run:  # the last owner was killed: its lock is free
         pipe.send(step)
         while True:
             step += 1
@@ -259,7 +261,7 @@ def test_kill_at_random_moments_over_one_checkpoint(tmp_path):
 
 def test_kill_at_random_moments_in_a_run(tmp_path):
     path, step, delays = tmp_path / "run", 0, random.Random(1)
-    with Run(path) as run:
+    with CheckpointDirectory(path) as run:
         pace = seconds(lambda: run.save(0, *contents(0, BIG)))
     for _ in range(20):
         with child(run_forever, path, step) as (process, pipe):
@@ -269,12 +271,12 @@ def test_kill_at_random_moments_in_a_run(tmp_path):
             promised = last_word(pipe)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # not even a damaged one that is passed over
-            with Run(path) as run:
+            with CheckpointDirectory(path) as run:
                 step = step_of(run.latest())
         assert promised <= step <= promised + 1
         assert not [name for name in names(path) if name.startswith(".")]
     assert step > 0
-    with Run(path) as run:
+    with CheckpointDirectory(path) as run:
         run.save(step + 1, *contents(step + 1))
     assert names(path) == ["lock", f"step-{step:08d}", f"step-{step + 1:08d}"]
 
@@ -324,7 +326,7 @@ def test_killed_between_the_two_renames(tmp_path):
     path.rename(tmp_path / ".old-bundle")
     assert step_of(path) == 1  # read where it is: a reader changes nothing
     assert names(tmp_path) == [".old-bundle"]
-    with Run(tmp_path):  # a run puts it back
+    with CheckpointDirectory(tmp_path):  # a run puts it back
         pass
     assert names(tmp_path) == ["bundle", "lock"]
 
@@ -347,7 +349,7 @@ def save_within(directory, limit, pipe):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         if directory.name == "run":
-            with Run(directory) as run:
+            with CheckpointDirectory(directory) as run:
                 run.save(2, *contents(2, 1_000_000))
         else:
             write(directory, 2, 1_000_000)
@@ -366,7 +368,7 @@ def test_disk_full(tmp_path):
 
 
 def test_disk_full_in_a_run(tmp_path):
-    with Run(tmp_path / "run") as run:
+    with CheckpointDirectory(tmp_path / "run") as run:
         run.save(1, *contents(1))
     with child(save_within, tmp_path / "run", 1 << 20) as (_, pipe):
         tells(pipe.recv(), "step-00000002", "it needs 4,000,", "make room")
@@ -400,7 +402,7 @@ def test_no_space_wherever_it_strikes(tmp_path, monkeypatch, call):
 
 
 def two(tmp_path) -> tuple[Path, Path]:
-    with Run(tmp_path / "run") as run:
+    with CheckpointDirectory(tmp_path / "run") as run:
         return run.save(1, *contents(1)), run.save(2, *contents(2))
 
 
@@ -409,7 +411,10 @@ def assert_refused(good: Path, bad: Path, file: Path, *parts: object) -> None:
     with pytest.raises(MinidalleError) as caught:
         load(bad)
     tells(caught, file, f"load {good} instead", *parts)
-    with Run(bad.parent) as run, pytest.warns(UserWarning, match=f"{bad.name} is passed over"):
+    with (
+        CheckpointDirectory(bad.parent) as run,
+        pytest.warns(UserWarning, match=f"{bad.name} is passed over"),
+    ):
         assert run.latest() == good
     assert step_of(good) == 1
 
@@ -638,7 +643,7 @@ def test_a_file_where_a_directory_should_be(tmp_path):
     file.write_text("mine")
     for place in [file, file / "below"]:
         with pytest.raises(MinidalleError) as caught:
-            Run(place)
+            CheckpointDirectory(place)
         tells(caught, place, "a file is in the way", "choose a directory")
     with pytest.raises(MinidalleError) as caught:
         write(file, 1)
@@ -650,7 +655,7 @@ def open_run_as_nobody(directory, pipe):
     if os.getuid() == 0:
         os.setuid(65534)  # root may write anywhere
     try:
-        Run(directory)
+        CheckpointDirectory(directory)
     except MinidalleError as error:
         pipe.send(str(error))
 
@@ -660,7 +665,7 @@ def test_read_only_directory_fails_before_step_0():
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         directory = Path(place) / "run"
-        with Run(directory) as run:
+        with CheckpointDirectory(directory) as run:
             run.save(1, *contents(1))
         directory.chmod(0o555)
         with child(open_run_as_nobody, directory) as (_, pipe):
@@ -677,7 +682,7 @@ def test_read_only_directory_fails_before_step_0():
 
 
 def own(directory, pipe):
-    with Run(directory) as run:
+    with CheckpointDirectory(directory) as run:
         run.save(1, *contents(1))
         pipe.send(os.getpid())
         time.sleep(600)
@@ -685,7 +690,7 @@ def own(directory, pipe):
 
 def intrude(directory, pipe):
     try:
-        with Run(directory) as run:
+        with CheckpointDirectory(directory) as run:
             pipe.send(f"in, latest is {run.latest().name}")
     except MinidalleError as error:
         pipe.send(str(error))
@@ -706,14 +711,14 @@ def test_two_writers(tmp_path):
 
 
 def test_two_writers_in_one_notebook(tmp_path):
-    with Run(tmp_path) as run:
+    with CheckpointDirectory(tmp_path) as run:
         with pytest.raises(MinidalleError) as caught:
-            Run(tmp_path)
+            CheckpointDirectory(tmp_path)
         tells(caught, tmp_path, f"process {os.getpid()}, this one", "close() it first")
     with pytest.raises(ValueError, match="is closed"):
         run.save(1, *contents(1))
     run.close()  # twice does no harm
-    with Run(tmp_path) as run:
+    with CheckpointDirectory(tmp_path) as run:
         assert run.latest() is None
 
 
@@ -721,14 +726,14 @@ def test_two_writers_in_one_notebook(tmp_path):
 
 
 def test_the_last_two_are_kept(tmp_path):
-    with Run(tmp_path) as run:
+    with CheckpointDirectory(tmp_path) as run:
         paths = [run.save(step, *contents(step)) for step in (99_999_999, 100_000_000, 100_000_001)]
         assert run.latest() == paths[-1]  # by number, though "step-99999999" sorts last
     assert names(tmp_path) == sorted(["lock", paths[1].name, paths[2].name])
 
 
 def test_a_good_checkpoint_is_not_deleted_for_a_damaged_one(tmp_path):
-    with Run(tmp_path) as run:
+    with CheckpointDirectory(tmp_path) as run:
         good, bad = run.save(1, *contents(1)), run.save(2, *contents(2))
         (bad / MANIFEST).write_text("")
         new = run.save(3, *contents(3))
@@ -744,12 +749,12 @@ def test_a_good_checkpoint_is_not_deleted_for_a_damaged_one(tmp_path):
 
 
 def test_leftovers_are_swept(tmp_path):
-    with Run(tmp_path) as run:
+    with CheckpointDirectory(tmp_path) as run:
         run.save(1, *contents(1))
     write(tmp_path / ".staging-step-00000002-0badcafe", 2)
     write(tmp_path / ".old-step-00000001", 1)
     (tmp_path / "notes.txt").write_text("not ours, and left alone")
-    with Run(tmp_path):
+    with CheckpointDirectory(tmp_path):
         assert names(tmp_path) == ["lock", "notes.txt", "step-00000001"]
 
 

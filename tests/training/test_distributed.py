@@ -29,10 +29,10 @@ def on_two(tmp_path, body, imports="import torch\nfrom minidalle.training import
     """Run `body`, which fills a dict `out`, on two ranks; what each put there."""
     script = tmp_path / "ranks.py"
     script.write_text(
-        f"import json, sys\n{imports}\ndistributed.join(torch.device('cpu'))\nout = {{}}\n"
+        f"import json, sys\n{imports}\ndistributed.init(torch.device('cpu'))\nout = {{}}\n"
         f"{textwrap.dedent(body)}\n"
         "json.dump(out, open(sys.argv[1] + f'/{distributed.rank()}.json', 'w'))\n"
-        "distributed.leave()\n"
+        "distributed.shutdown()\n"
     )
     done = torchrun(str(script), str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -43,17 +43,21 @@ def test_alone_nothing_happens():
     """Catches a library that wants torchrun, and a share that is not all."""
     x = torch.randn(3, 2, requires_grad=True)
     kept = x.detach().clone()
-    distributed.average([x.detach()])
-    distributed.wait()
-    assert (distributed.rank(), distributed.ranks(), distributed.agree(15)) == (0, 1, 15)
-    assert list(distributed.share(5)) == [0, 1, 2, 3, 4]
-    assert distributed.gather(x) is x and torch.equal(x, kept)
+    distributed.all_reduce_mean([x.detach()])
+    distributed.barrier()
+    assert (distributed.rank(), distributed.world_size(), distributed.all_reduce_max(15)) == (
+        0,
+        1,
+        15,
+    )
+    assert list(distributed.local_rows(5)) == [0, 1, 2, 3, 4]
+    assert distributed.all_gather(x) is x and torch.equal(x, kept)
 
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
-    monkeypatch.setattr(distributed, "ranks", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     with pytest.raises(MinidalleError, match="a batch of 8 does not divide among 3 processes"):
-        distributed.share(8)
+        distributed.local_rows(8)
 
 
 def test_messages_between_two(tmp_path):
@@ -63,10 +67,10 @@ def test_messages_between_two(tmp_path):
         """
         r = distributed.rank()
         a, b = torch.tensor([1.0 + r, 5.0]), torch.tensor([[2.0 * r]])
-        distributed.average([a, b])
-        out.update(a=a.tolist(), b=b.tolist(), share=list(distributed.share(6)))
-        out.update(rows=distributed.gather(torch.full((2, 1), float(r))).flatten().tolist())
-        out.update(stop=distributed.agree(15 * r))
+        distributed.all_reduce_mean([a, b])
+        out.update(a=a.tolist(), b=b.tolist(), share=list(distributed.local_rows(6)))
+        out.update(rows=distributed.all_gather(torch.full((2, 1), float(r))).flatten().tolist())
+        out.update(stop=distributed.all_reduce_max(15 * r))
         """,
     )
     for out in outs:
@@ -80,21 +84,23 @@ def test_clip_on_two_has_the_loss_and_gradient_of_one(tmp_path):
     imports = """
 import torch
 from minidalle.training import distributed
-from minidalle.clip import CLIP, CLIPConfig
+from minidalle.clip import CLIP, CLIPConfig, contrastive_loss
 config = CLIPConfig(vocab_size=20, text_length=6, image_size=12, patch=6, width=16, heads=2,
                     embedding=8, image_layers=1, text_layers=1)
 def measured(rows):
     torch.manual_seed(0)
     clip = CLIP(config).double()
     images, text = torch.rand(8, 3, 12, 12).double(), torch.randint(0, 26, (8, 6))
-    losses = clip(images[rows], text[rows])
+    image = distributed.all_gather(clip.encode_image(images[rows]))
+    text = distributed.all_gather(clip.encode_text(text[rows]))
+    losses = contrastive_loss(image, text, clip.similarity_scale())
     losses.total.backward()
     return clip, losses
 """
     body = """
-    rows = distributed.share(8)
+    rows = distributed.local_rows(8)
     clip, losses = measured(slice(rows.start, rows.stop))
-    distributed.average([p.grad for p in clip.parameters()])
+    distributed.all_reduce_mean([p.grad for p in clip.parameters()])
     out.update(loss=losses.total.item())
     out.update(gradient={n: p.grad.flatten().tolist() for n, p in clip.named_parameters()})
     """
@@ -129,7 +135,7 @@ from pathlib import Path
 import torch
 from minidalle.training import distributed
 from minidalle.training.presets import preset
-from minidalle.training.stages import Stages
+from minidalle.training.run import TrainingRun
 from minidalle.world.storybook import Storybook
 from minidalle.training.trainer import TrainState, fit
 
@@ -138,9 +144,9 @@ def updated(folder, stage):
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.cpu.get_capabilities = dict  # bfloat16 would round a share otherwise than a whole
-    stages = Stages(preset("smoke"), Storybook(), Path(folder), torch.device("cpu"))
-    model, config = stages.build(stage)
-    record = next(fit(TrainState.start(model, config), stages.losses(stage, config)))
+    run = TrainingRun(preset("smoke"), Storybook(), Path(folder), torch.device("cpu"))
+    model, config = run.build(stage)
+    record = next(fit(TrainState.start(model, config), run.objective(stage, config)))
     return record.losses, {n: p.grad.flatten().tolist() for n, p in model.named_parameters()}
 """
 
@@ -162,8 +168,8 @@ def test_two_train_what_one_trains(trained, stage, tmp_path):
             got, whole = torch.tensor(out["gradient"][name]), torch.tensor(whole)
             assert (got - whole).norm() <= 1e-4 * whole.norm() + 1e-7, name
     for name, ranks in (("one", 1), ("two", 2)):
-        _, documents = checkpoint.load(checkpoint.latest(folder / name / stage))
-        assert documents["config"]["ranks"] == ranks
+        _, metadata = checkpoint.load(checkpoint.latest(folder / name / stage))
+        assert metadata["world_size"] == ranks
 
 
 def test_one_rank_speaks_and_writes(trained):
@@ -177,7 +183,7 @@ def test_going_on_with_another_number_says_that_it_is_not_bit_exact(trained):
     """Catches silence, and a refusal to load."""
     folder, _ = trained
     (last,) = (folder / "two" / "prior").glob("step-*")
-    last.rename(last.with_name("step-00000003"))  # else it is finished, and nobody goes on with it
+    last.rename(last.with_name("step-00000003.safetensors"))  # else it is finished
     done = subprocess.run(
         [sys.executable, *TRAIN, "prior", "--preset", "smoke", "--device", "cpu", "--resume",
          "--out", str(folder / "two")], capture_output=True, text=True, timeout=180,
@@ -210,7 +216,7 @@ def test_a_signal_saves_and_a_death_ends_all(tmp_path):
         _, told = process.communicate(timeout=60)
         assert process.returncode != 0 and "stopped and saved" in told, told
         saved = checkpoint.latest(tmp_path / "dvae")
-        step = checkpoint.load(saved)[1]["config"]["step"]
+        step = checkpoint.load(saved)[1]["step"]
         assert step >= 20
 
         process = start()

@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 
 from minidalle import judge
 from minidalle.errors import MinidalleError
-from minidalle.world.captions import Told, parse, tell
+from minidalle.world.backdrops import backdrop
+from minidalle.world.captions import CaptionDetail, choose_facts, parse
 from minidalle.world.facts import COLOURS, KINDS, PLACES, Facts, Thing, mutations
-from minidalle.world.sprites import backdrop
-from minidalle.world.storybook import (
+from minidalle.world.scenes import (
     CELLS,
     SPAN,
     SPLITS,
     Scene,
-    Storybook,
     lay_out,
+    one_fact_changed,
     render,
     sample_scene,
-    sibling,
 )
+from minidalle.world.storybook import Storybook
 
 BOOK = Storybook(seed=2021)  # not the seed that anything was calibrated or trained with
 NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
@@ -127,7 +127,7 @@ def test_reading_gives_the_scene_back(split):
     for scene, image, _ in samples(split, 60):
         reading = judge.read(image)
         assert reading.facts == scene.facts
-        assert reading.trouble == ()
+        assert reading.problems == ()
         matches += [found.match for found in reading.found]
         centres = sorted(
             (column + SPAN[t.size] / 2, row + SPAN[t.size] / 2)
@@ -203,7 +203,7 @@ def test_an_empty_place_shows_no_thing(place):
         judge.score(image, Facts((Thing("car", "red"),), None, place)),
     )
     assert reading.found == () and reading.facts is None and reading.place == place
-    assert reading.trouble == ("0 things",)
+    assert reading.problems == ("0 things",)
     assert verdict.facts == {"place": True, "count": False, "kind": False, "colour": False}
     assert verdict.reasons == (
         "count: asked for 1, found 0",
@@ -216,7 +216,7 @@ def test_noise_shows_nothing():
     rng = np.random.default_rng(0)
     for _ in range(5):
         image = rng.integers(0, 256, (48, 48, 3), np.uint8)
-        trouble = judge.read(image).trouble
+        trouble = judge.read(image).problems
         assert trouble[0].startswith("no known place (best: ")
         for caption in ("a red car on the grass", "a red car"):
             verdict = judge.score(image, caption)
@@ -241,7 +241,7 @@ def test_one_thing_too_many_is_wrong():
         y, x = corner[1] * 4 + 2, corner[0] * 4 + 2
         image[y : y + 16, x : x + 16] = rng.integers(0, 256, (16, 16, 3))
         assert judge.score(image, caption).reasons == ("count: asked for 1, found 2",)
-        unreadable += "looks like no known thing" in "".join(judge.read(image).trouble)
+        unreadable += "looks like no known thing" in "".join(judge.read(image).problems)
     assert tried >= 8 and unreadable >= 0.4 * tried  # the rest: a speckled circle
 
 
@@ -275,7 +275,7 @@ def test_the_reading_says_which_thing_is_ruined():
     reading = judge.read(image)
     bear, boat = reading.found
     assert reading.facts is None and bear.thing is None and boat.thing == facts.things[1]
-    (trouble,) = reading.trouble
+    (trouble,) = reading.problems
     x, y = bear.centre
     assert abs(x - 2.5) < 1.5 and abs(y - 7.5) < 1.5
     assert trouble.startswith(f"something at ({x:.1f}, {y:.1f}) looks like no known thing (best: ")
@@ -296,7 +296,7 @@ def test_neither_of_two_kinds_wins_when_they_are_drawn_over_each_other(one, othe
         for kind in (one, other)
     ]
     image = to_bytes(np.mean(drawn, 0))
-    (trouble,) = judge.read(image).trouble
+    (trouble,) = judge.read(image).problems
     assert "may be a" in trouble and one in trouble and other in trouble
     for kind in (one, other):
         assert judge.score(image, f"a {kind}").reasons == (
@@ -324,8 +324,8 @@ def test_pixels_and_truth_agree_on_captions_of_other_pictures():
     """The judge sees only pixels; `holds` on the scene's own facts is the truth."""
     rng = random.Random(0)
     for scene, image, _ in samples("compositions", 60):
-        other = sibling(scene, rng.random()).facts if rng.random() < 0.7 else scene.facts
-        asked = tell(other, rng, Told(colours=1.0))
+        other = one_fact_changed(scene, rng.random()).facts if rng.random() < 0.7 else scene.facts
+        asked = choose_facts(other, rng, CaptionDetail(colours=1.0))
         assert judge.score(image, asked) == judge.holds(asked, scene.facts)
 
 
@@ -335,7 +335,7 @@ facts_strategy = st.integers(0, 10**6).map(lambda seed: sample_scene(seed, "trai
 @settings(max_examples=60, deadline=None)
 @given(facts_strategy, st.integers(0, 10**6))
 def test_facts_hold_of_themselves_whatever_is_left_out(facts, seed):
-    asked = tell(facts, random.Random(seed))
+    asked = choose_facts(facts, random.Random(seed))
     verdict = judge.holds(asked, facts)
     assert verdict.right and all(verdict.facts.values()) and verdict.reasons == ()
     stated = {"count", "kind"} | {f for f in ("place", "relation") if getattr(asked, f)}
@@ -389,7 +389,7 @@ def test_a_relation_is_read_half_way_between_the_layouts():
             (a, b), (c, d) = scene.corners
             offsets |= {abs(a - c), abs(b - d)}
     assert offsets == {0, 6, 7}
-    assert judge.APART == (0 + 6) / 2
+    assert judge.MIN_SEPARATION == (0 + 6) / 2
 
 
 @pytest.mark.parametrize("off", [-2.5, 0.0, 2.5])
@@ -410,7 +410,7 @@ def test_three_things_must_be_equal_to_have_facts():
     image = render(Scene(Facts(tuple(cars), None, "sea"), ((0, 7), (7, 7), (2, 0))))
     reading = judge.read(image)
     assert reading.facts is None
-    assert reading.trouble == ("three things that are not equal",)
+    assert reading.problems == ("three things that are not equal",)
     assert judge.score(image, "three cars by the sea").right
     assert judge.score(image, "three red cars by the sea").reasons == (
         "colour: asked for red, found orange",

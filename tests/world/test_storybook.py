@@ -7,23 +7,24 @@ import numpy as np
 import pytest
 
 from minidalle.errors import MinidalleError
-from minidalle.world.captions import LANGUAGES, describe, parse, phrase, tell
+from minidalle.world.backdrops import backdrop
+from minidalle.world.captions import LANGUAGES, choose_facts, describe, parse, phrase
 from minidalle.world.facts import COLOURS, KINDS, PLACES, RELATIONS, SKILLS, Facts, Thing, mutations
-from minidalle.world.sprites import backdrop, sprite
-from minidalle.world.storybook import (
+from minidalle.world.scenes import (
     CELLS,
     HELD_OUT,
     SPAN,
     SPLITS,
-    Storybook,
-    exchanged,
+    colour_jittered,
     lay_out,
+    one_fact_changed,
     render,
-    sample_page,
+    sample_crowded_scene,
     sample_scene,
-    shaded,
-    sibling,
+    swapped,
 )
+from minidalle.world.sprites import sprite
+from minidalle.world.storybook import Storybook
 
 SCENES = [(split, i) for split in SPLITS for i in range(400)]
 
@@ -85,8 +86,8 @@ def test_shades_are_of_their_colour_and_of_no_other():
     seen = set()
     for i in range(300):
         scene = sample_scene(i)
-        changed = shaded(scene, i)
-        assert replace(changed, paints=None) == scene and shaded(scene, i) == changed
+        changed = colour_jittered(scene, i)
+        assert replace(changed, paints=None) == scene and colour_jittered(scene, i) == changed
         for thing, paint in zip(scene.facts.things, changed.paints, strict=True):
             apart = {c: np.square(np.subtract(paint, rgb)).sum() for c, rgb in COLOURS.items()}
             nearest = min(apart, key=apart.get)
@@ -101,10 +102,10 @@ def test_shades_are_of_their_colour_and_of_no_other():
 
 
 def test_siblings_differ_in_one_fact_and_stay_in_their_split():
-    """A sibling of another split would leak it; an equal one would be a false negative for CLIP."""
+    """One of another split would leak it; an equal one would be a false negative for CLIP."""
     for i in range(300):
         scene = sample_scene(i)
-        other = sibling(scene, i)
+        other = one_fact_changed(scene, i)
         assert other.facts != scene.facts
         assert not np.array_equal(render(other), render(scene))
         assert not {(t.kind, t.colour) for t in other.facts.things} & HELD_OUT
@@ -113,10 +114,10 @@ def test_siblings_differ_in_one_fact_and_stay_in_their_split():
 
 def test_a_pair_is_exchanged_in_place_or_in_colour():
     """CLIP must tell "a red dog left of a blue cat" from "a blue cat left of a red dog" and from
-    "a blue dog left of a red cat"; and what nothing can be exchanged in has no such scene."""
+    "a blue dog left of a red cat"; and what nothing can be swapped in has no such scene."""
     turned = recoloured = 0
     for i, scene in enumerate(map(sample_scene, range(300))):
-        other = exchanged(scene, i)
+        other = swapped(scene, i)
         if scene.facts.relation is None:
             assert other is None
         elif other is not None:
@@ -137,7 +138,7 @@ def test_a_pair_is_named_as_one_reads_a_page():
     seen = set()
     for i in range(400):
         scene = sample_scene(i)
-        told = tell(scene.facts, random.Random(i))
+        told = choose_facts(scene.facts, random.Random(i))
         if told.relation is None and len({t.kind for t in scene.facts.things}) == 2:
             seen.add(scene.facts.relation)
             kinds = [t.kind for t in scene.facts.things]
@@ -152,7 +153,7 @@ def test_captions_are_read_back_exactly(language):
     for split, i in SCENES:
         facts = sample_scene(i, split).facts
         rng = random.Random(f"{split} {i}")
-        told = tell(facts, rng)
+        told = choose_facts(facts, rng)
         assert parse(phrase(told, language, rng)) == told
 
 
@@ -289,7 +290,7 @@ def test_another_seed_is_another_book():
 
 
 # Pages -------------------------------------------------------------------------------------------
-PAGES = [sample_page(i) for i in range(1500)]
+PAGES = [sample_crowded_scene(i) for i in range(1500)]
 
 
 def test_pages_are_crowded_and_never_show_a_held_out_pair():
@@ -317,6 +318,8 @@ def test_things_on_pages_lie_on_the_lattice_and_never_overlap():
 
 
 def test_pages_are_a_function_of_their_seed():
-    assert [sample_page(i) for i in range(50)] == PAGES[:50]
-    assert np.array_equal(Storybook(seed=1).page(3), Storybook(seed=1).page(3))
-    assert not np.array_equal(Storybook(seed=1).page(3), Storybook(seed=2).page(3))
+    assert [sample_crowded_scene(i) for i in range(50)] == PAGES[:50]
+    assert np.array_equal(Storybook(seed=1).crowded_image(3), Storybook(seed=1).crowded_image(3))
+    assert not np.array_equal(
+        Storybook(seed=1).crowded_image(3), Storybook(seed=2).crowded_image(3)
+    )

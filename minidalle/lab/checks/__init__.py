@@ -12,34 +12,34 @@ from collections.abc import Callable
 
 from minidalle.errors import MinidalleError
 from minidalle.lab.checks import (
-    attention,
-    autoencoder,
-    contrast,
-    dvae,
-    measure,
-    prior,
-    quantize,
-    rerank,
-    sampling,
-    tokens,
-    training,
-    world,
+    ch01_world,
+    ch02_autoencoder,
+    ch03_quantize,
+    ch04_dvae,
+    ch05_tokens,
+    ch06_attention,
+    ch07_prior,
+    ch08_training,
+    ch09_sampling,
+    ch10_contrast,
+    ch11_rerank,
+    ch12_measure,
 )
-from minidalle.lab.checks.ladder import Mistake, Property, Task, Verdict, climb
+from minidalle.lab.checks.engine import Mistake, Property, Task, Verdict, check_answer
 
 CHAPTERS = (
-    world,
-    autoencoder,
-    quantize,
-    dvae,
-    tokens,
-    attention,
-    prior,
-    training,
-    sampling,
-    contrast,
-    rerank,
-    measure,
+    ch01_world,
+    ch02_autoencoder,
+    ch03_quantize,
+    ch04_dvae,
+    ch05_tokens,
+    ch06_attention,
+    ch07_prior,
+    ch08_training,
+    ch09_sampling,
+    ch10_contrast,
+    ch11_rerank,
+    ch12_measure,
 )
 TASKS: dict[str, Task] = {task.name: task for module in CHAPTERS for task in module.TASKS}
 
@@ -54,7 +54,7 @@ class Check:
         if name.startswith("_"):
             raise AttributeError(name)
         task = _task(name)
-        return lambda answer: climb(task, answer)
+        return lambda answer: check_answer(task, answer)
 
     def hint(self, name: str) -> str:
         """The next hint of a task: three of them, from a nudge to nearly all."""

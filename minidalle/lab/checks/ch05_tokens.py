@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from minidalle import tokenizer
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 from minidalle.tokenizer import Tokenizer
 
 A, B, C = 97, 98, 99

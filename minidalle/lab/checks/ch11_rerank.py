@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 
 # --- rank -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidalle import quantize
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 
 
 def _logits(shape) -> Tensor:
@@ -153,7 +153,7 @@ KL_TO_UNIFORM = Task(
     ),
     mistakes=(
         Mistake("That is the KL the other way round, from uniform to q; F.kl_div's arguments are"
-                " easily exchanged.",
+                " easily swapped.",
                 lambda a: -F.log_softmax(a, -1).mean() - math.log(a.shape[-1])),
         Mistake("ln K is missing: what you have is the negative entropy, which is below zero.",
                 lambda a: (a.softmax(-1) * F.log_softmax(a, -1)).sum(-1).mean()),

@@ -1,7 +1,7 @@
-"""Which exercises a notebook passes: for a student, and for a teacher over a folder of them.
+"""Grade notebooks: which exercises each of them passes.
 
-Each notebook is run in a process of its own (a fresh kernel), cell by cell up to "Plug it in", with
-a time limit for each cell; nothing is written back. What the checks say is read from the outputs.
+Each notebook runs in a process of its own (a fresh kernel), cell by cell up to "Plug it in", with a
+time limit per cell. Nothing is written back. The verdicts of the checks are read from the outputs.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 from minidalle.errors import MinidalleError
 from minidalle.lab.checks import TASKS
-from minidalle.lab.checks.ladder import MIME, NOT_STARTED, PASSED
+from minidalle.lab.checks.engine import MIME, NOT_STARTED, PASSED
 
 NO_VERDICT = "no verdict"  # the cell was deleted, raised before its check, or took too long
 
@@ -34,7 +34,7 @@ def notebooks_in(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def progress(path: Path, seconds: int = 30) -> dict[str, str]:
+def grade_notebook(path: Path, seconds: int = 30) -> dict[str, str]:
     """The status of every task that a notebook answers or checks, in their order."""
     try:
         notebook = nbformat.read(path, as_version=4)
@@ -50,12 +50,12 @@ def progress(path: Path, seconds: int = 30) -> dict[str, str]:
         kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
     )  # fmt: skip
     client.execute()
-    said = {}
+    verdicts = {}
     for cell in notebook.cells:
         for output in cell.outputs:
             if verdict := output.get("data", {}).get(MIME):
-                said[verdict["task"]] = verdict["status"]
-    return {name: said.get(name, NO_VERDICT) for name in asked}
+                verdicts[verdict["task"]] = verdict["status"]
+    return {name: verdicts.get(name, NO_VERDICT) for name in asked}
 
 
 def table(reports: dict[str, dict[str, str]]) -> str:
@@ -68,13 +68,13 @@ def table(reports: dict[str, dict[str, str]]) -> str:
             if status not in (PASSED, NOT_STARTED)
         ]  # fmt: skip
         new = sum(status == NOT_STARTED for status in report.values())
-        told = f"{passed:2} of {len(report):2} passed" + (f", {new} not started" if new else "")
-        lines.append(f"{told:32} {name}" + (f": {', '.join(open_)}" if open_ else ""))
+        summary = f"{passed:2} of {len(report):2} passed" + (f", {new} not started" if new else "")
+        lines.append(f"{summary:32} {name}" + (f": {', '.join(open_)}" if open_ else ""))
     return "\n".join(lines)
 
 
-def reports(
+def grade_all(
     paths: Iterable[Path], seconds: int = 30, bar: Callable[[Iterable], Iterable] = iter
 ) -> dict[str, dict[str, str]]:
-    """`progress` of every notebook, by its path."""
-    return {str(path): progress(path, seconds) for path in bar(notebooks_in(list(paths)))}
+    """`grade_notebook` of every notebook, by its path."""
+    return {str(path): grade_notebook(path, seconds) for path in bar(notebooks_in(list(paths)))}

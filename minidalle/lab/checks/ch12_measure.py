@@ -5,8 +5,8 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from minidalle.evaluation import report
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.evaluation import metrics
+from minidalle.lab.checks.engine import Mistake, Property, Task
 
 # --- skill_shares ---------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ LOST_WHERE = Task(
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
-    return report.frechet_distance(a, b)
+    return metrics.frechet_distance(a, b)
 
 
 def _parts(a, b):
@@ -227,7 +227,7 @@ HELPED_OR_HURT = Task(
     mistakes=(
         Mistake("Those that were right anyway count as helped.",
                 lambda x, y: (sum(y), sum(not b for b in y))),
-        Mistake("The two counts are exchanged: helped first.",
+        Mistake("The two counts are swapped: helped first.",
                 lambda x, y: helped_or_hurt(x, y)[::-1]),
         Mistake("Only the difference of the totals: that a change helped ten and hurt nine is the"
                 " very thing to know.",

@@ -6,7 +6,7 @@ from einops import rearrange
 from torch import Tensor
 
 from minidalle import clip
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 
 # --- patches --------------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ PATCHES = Task(
         Mistake("p is the side of a patch, and you take it for the number of patches across.",
                 lambda x, p: rearrange(x, "c (h p) (w q) -> (h w) (c p q)",
                                        h=p, w=p) if x.shape[1] % p == 0 else x),
-        Mistake("Inside a patch rows and columns are exchanged.",
+        Mistake("Inside a patch rows and columns are swapped.",
                 lambda x, p: rearrange(x, "c (h p) (w q) -> (h w) (c q p)", p=p, q=p)),
     ),
     hints=(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 from minidalle.sampling import SamplingConfig, filter_logits
 
 _INF = float("inf")
@@ -149,7 +149,7 @@ GUIDE = Task(
     mistakes=(
         Mistake("Guidance 1 must be the model as it is; you add the difference once too often.",
                 lambda w, e, g: w + g * (w - e)),
-        Mistake("The two are exchanged: more guidance leads away from the caption.",
+        Mistake("The two are swapped: more guidance leads away from the caption.",
                 lambda w, e, g: w + g * (e - w)),
         Mistake("It does nothing: the empty caption has no say.", lambda w, e, g: w.clone()),
         Mistake("A mixture cannot go further than its ends: it is the *difference* that is"

@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from minidalle.lab.checks.ladder import Mistake, Property, Task
-from minidalle.training.trainer import FitConfig, lr_at
+from minidalle.lab.checks.engine import Mistake, Property, Task
+from minidalle.training.trainer import TrainConfig, lr_at
 
 # --- learning_rate --------------------------------------------------------------------------------
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    return lr_at(step, FitConfig(steps=steps, lr=peak, warmup=warmup, final_lr=0.0))
+    return lr_at(step, TrainConfig(steps=steps, lr=peak, warmup_steps=warmup, final_lr_ratio=0.0))
 
 
 def _rise(step, warmup):
@@ -62,7 +62,7 @@ FOLLOW = Task(
                    (torch.randn(3), torch.randn(3), 0.5 ** 0.5), (torch.randn(2, 2),
                                                                   torch.randn(2, 2), 0.99)],
     mistakes=(
-        Mistake("The weights are exchanged: with a decay of 0.999 the mean should hardly move.",
+        Mistake("The weights are swapped: with a decay of 0.999 the mean should hardly move.",
                 lambda m, n, d: (1 - d) * m + d * n),
         Mistake("The new weights are added in full: the mean grows without end.",
                 lambda m, n, d: d * m + n),

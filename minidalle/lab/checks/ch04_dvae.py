@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from minidalle import dvae
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 
 # --- to_unit, from_unit ---------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 from minidalle.world.captions import parse
 from minidalle.world.facts import Thing
 

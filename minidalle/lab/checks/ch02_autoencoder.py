@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from minidalle.baselines import vae
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 
 LN_2PI = math.log(2 * math.pi)
 

@@ -100,7 +100,7 @@ class Raised:
     error: str
 
 
-def climb(task: Task, answer: Callable) -> Verdict:
+def check_answer(task: Task, answer: Callable) -> Verdict:
     """Run an answer through the ladder of its task."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The stages: each needs those before it, and goes on bit for bit from where it was stopped."""
+"""A training run: each stage needs those before it, and resumes bit for bit where it stopped."""
 
 import json
 import shutil
@@ -11,19 +11,19 @@ import torch
 from PIL import Image
 
 from minidalle import judge
-from minidalle.datasets.image_folder import ImageFolder
-from minidalle.datasets.source import FolderSource, caption_of, to_tensor, to_uint8
+from minidalle.datasets.image_folder import CaptionedImageFolder
+from minidalle.datasets.source import FolderSource, bilingual_caption
 from minidalle.dvae import tau_at
 from minidalle.errors import MinidalleError
 from minidalle.pipeline import MiniDALLE
-from minidalle.sampling import SamplingConfig, draw, generators
+from minidalle.sampling import SamplingConfig, candidate_generators, sample_codes
+from minidalle.tensors import to_tensor, to_uint8
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import checkpoint, distributed
-from minidalle.training import stages as module
-from minidalle.training.assemble import assemble
-from minidalle.training.objectives import clip_pairs
+from minidalle.training import run as module
+from minidalle.training.objectives import contrastive_batch
 from minidalle.training.presets import preset
-from minidalle.training.stages import Stages, _tell
+from minidalle.training.run import TrainingRun, append_record
 from minidalle.training.trainer import Record, TrainState, fit
 from minidalle.world.captions import parse
 from minidalle.world.storybook import Storybook
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:caption cut")  # smoke's tokeniz
 
 
 def new(out, source=None, chosen=SMOKE):
-    return Stages(chosen, source or Storybook(), out, CPU)
+    return TrainingRun(chosen, source or Storybook(), out, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +45,17 @@ def trained(tmp_path_factory):
 
 
 def newest(out, stage):
-    """The step of a stage's newest checkpoint, its tensors and its documents."""
-    with checkpoint.Run(out / stage) as run:
-        latest = run.latest()
-    return int(latest.name.removeprefix("step-")), *checkpoint.load(latest)
+    """The step of a stage's newest checkpoint, its tensors and its metadata."""
+    with checkpoint.CheckpointDirectory(out / stage) as directory:
+        latest = directory.latest()
+    return checkpoint.step_of(latest), *checkpoint.load(latest)
 
 
 def assert_same_run(out, other, stage):
-    (step, tensors, documents), (step_2, tensors_2, documents_2) = (
+    (step, tensors, metadata), (step_2, tensors_2, metadata_2) = (
         newest(o, stage) for o in (out, other)
     )
-    assert step == step_2 and documents == documents_2 and tensors.keys() == tensors_2.keys()
+    assert step == step_2 and metadata == metadata_2 and tensors.keys() == tensors_2.keys()
     for part in tensors:
         assert tensors[part].keys() == tensors_2[part].keys()
         for name in tensors[part]:
@@ -74,7 +74,10 @@ def test_load_or_train_trains_what_is_missing_and_nothing_twice(trained, tmp_pat
 
     alone = new(tmp_path)
     prior = alone.load_or_train("prior", listen)
-    assert told == [*range(1, SMOKE.dvae_fit.steps + 1), *range(1, SMOKE.prior_fit.steps + 1)]
+    assert told == [
+        *range(1, SMOKE.training["dvae"].steps + 1),
+        *range(1, SMOKE.training["prior"].steps + 1),
+    ]
     for name, value in trained[0].model("prior").state_dict().items():
         assert torch.equal(prior.state_dict()[name], value)
     told.clear()
@@ -106,7 +109,7 @@ def test_all_stages_train_and_fit_together(trained):
 def test_trained_stages_make_a_bundle(trained, tmp_path):
     """Catches a bundle without one of its parts, or with another than was trained."""
     stages, _ = trained
-    bundle = MiniDALLE.load(assemble(stages, tmp_path / "bundle"), "cpu")
+    bundle = MiniDALLE.load(stages.assemble(tmp_path / "bundle"), "cpu")
     for name in MODELS:
         mine, theirs = stages.model(name).state_dict(), getattr(bundle, name).state_dict()
         assert all(torch.equal(mine[key].half(), theirs[key].half()) for key in mine)
@@ -124,13 +127,13 @@ def test_a_stage_before_its_time_is_told_what_to_do_first(stage, tmp_path):
 def test_a_new_model_is_the_same_for_the_same_seed(trained):
     """Catches weights that depend on what was drawn before, and a seed without effect."""
     stages, _ = trained
-    other = new(stages.out, chosen=replace(SMOKE, prior_fit=replace(SMOKE.prior_fit, seed=1)))
+    other = new(stages.out, chosen=SMOKE.with_training("prior", seed=1))
     a, b, c = (s.build("prior")[0].code_head.weight for s in (stages, stages, other))
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
 class Shelf:
-    """Stands in for an ImageFolder of nine pictures: picture i is of grey i, and says so."""
+    """Stands in for a CaptionedImageFolder of nine pictures: picture i is of grey i."""
 
     def __init__(self, validation=(2, 6), caption="picture {}", size=8):
         self.validation, self.text, self.image_size = list(validation), caption, size
@@ -150,11 +153,13 @@ class Shelf:
 def test_a_trained_stage_is_not_trained_again_unasked(stage, trained):
     """Catches a day's work overwritten by the same command given twice."""
     stages, _ = trained
-    before = sorted((stages.out / stage).glob("step-*/*"))
-    with pytest.raises(MinidalleError, match=f"{stage} holds a run already: go on with --resume"):
+    before = sorted((stages.out / stage).glob("step-*"))
+    with pytest.raises(
+        MinidalleError, match=f"{stage} holds a run already: continue with --resume"
+    ):
         next(stages.train(stage))
     assert list(stages.train(stage, resume=True)) == []
-    assert sorted((stages.out / stage).glob("step-*/*")) == before
+    assert sorted((stages.out / stage).glob("step-*")) == before
 
 
 # The folder has eight training pictures and a batch takes four: an epoch is two updates.
@@ -183,8 +188,8 @@ def test_a_stage_that_was_stopped_goes_on_bit_for_bit(stage, stops, folder_train
                 if record.step == stop:
                     break
         assert newest(tmp_path, stage)[0] == (stop or stages.steps(stage))
-    assert [(r.step, r.losses, r.lr, r.gradient) for r in seen] == [
-        (r.step, r.losses, r.lr, r.gradient) for r in records[stage]
+    assert [(r.step, r.losses, r.lr, r.grad_norm) for r in seen] == [
+        (r.step, r.losses, r.lr, r.grad_norm) for r in records[stage]
     ]
     assert_same_run(tmp_path, stages.out, stage)
     if stage == "prior":
@@ -194,9 +199,11 @@ def test_a_stage_that_was_stopped_goes_on_bit_for_bit(stage, stops, folder_train
 
 def samples(stages):
     """Two pictures' codes, drawn by a trained prior for one caption."""
-    text = stages.tokenizer().batch(["picture 1", ""], SMOKE.prior.text_length)
+    text = stages.tokenizer().batch(["picture 1", ""], SMOKE.models["prior"].text_length)
     prior = stages.model("prior")
-    *_, codes = draw(prior, text[:1], text[1:], SamplingConfig(guidance=2.0), generators(0, 2))
+    *_, codes = sample_codes(
+        prior, text[:1], text[1:], SamplingConfig(guidance=2.0), candidate_generators(0, 2)
+    )
     return codes
 
 
@@ -212,15 +219,15 @@ def test_a_crash_costs_no_more_than_the_steps_since_the_last_save(trained, tmp_p
     """Catches a stage that saves at its end only, and a log that tells the lost steps twice."""
     monkeypatch.setattr(module, "SAVE_EVERY", 2)
     monkeypatch.setattr(module, "LOG_EVERY", 1)
-    page = Storybook.page
+    crowded_image = Storybook.crowded_image
 
     def broken(self, i):
-        if i >= 5 * SMOKE.dvae_fit.batch_size:
+        if i >= 5 * SMOKE.training["dvae"].batch_size:
             raise RuntimeError("the lights went out in step 6")
-        return page(self, i)
+        return crowded_image(self, i)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="step 6"):
-        patch.setattr(Storybook, "page", broken)
+        patch.setattr(Storybook, "crowded_image", broken)
         list(new(tmp_path).train("dvae"))
     assert newest(tmp_path, "dvae")[0] == 4
     assert [r.step for r in new(tmp_path).train("dvae", resume=True)] == [5, 6]
@@ -230,13 +237,52 @@ def test_a_crash_costs_no_more_than_the_steps_since_the_last_save(trained, tmp_p
 
 
 # What a stage is given ---------------------------------------------------------------------------
+ROWS = range(4)  # a whole batch at smoke
+
+
+class Given(Exception):
+    """Raised by a stand-in for a model, with what it was given."""
+
+
+def given_to_prior(objective, step, progress):
+    def model(*given):
+        raise Given(*given)
+
+    with pytest.raises(Given) as caught:
+        objective(model, step, progress, ROWS)
+    return caught.value.args
+
+
+class Towers:
+    """Stands in for CLIP: its embeddings are the images and the tokens that it is given."""
+
+    def encode_image(self, images):
+        self.images = images
+        return images.flatten(1)
+
+    def encode_text(self, text):
+        self.text = text
+        return torch.zeros(len(text), self.images[0].numel())
+
+    def similarity_scale(self):
+        return torch.tensor(1.0)
+
+
+def given_to_clip(objective, step, progress, rows=ROWS):
+    towers = Towers()
+    objective(towers, step, progress, rows)
+    return towers.images, towers.text
+
+
 def prior_batch(stages, step=3, progress=0.5, **changes):
     """The text and the codes that the prior would be trained on, and those it should be."""
-    stages = new(stages.out, chosen=replace(stages.preset, bpe_dropout=0.0, shades=0.5, **changes))
-    config = stages.preset.prior_fit
-    text, codes, _ = stages.losses("prior", config)(lambda *given: given, step, progress)
+    stages = new(
+        stages.out, chosen=replace(stages.preset, bpe_dropout=0.0, colour_jitter=0.5, **changes)
+    )
+    config = stages.preset.training["prior"]
+    text, codes = given_to_prior(stages.objective("prior", config), step, progress)
     indices = range(step * config.batch_size, (step + 1) * config.batch_size)
-    captions = [caption_of(stages.source, "train", i) for i in indices]
+    captions = [bilingual_caption(stages.source, "train", i) for i in indices]
     images = to_tensor([stages.source.image("train", i) for i in indices], CPU)
     return text, codes, captions, images
 
@@ -245,13 +291,13 @@ def test_the_prior_sees_each_picture_with_its_own_caption(trained):
     """Catches pairs shifted against each other, and captions in one language only."""
     stages, _ = trained
     text, codes, captions, images = prior_batch(stages, caption_dropout=0.0)
-    length = SMOKE.prior.text_length
+    length = SMOKE.models["prior"].text_length
     assert torch.equal(text, stages.tokenizer().batch(captions, length))
     assert torch.equal(codes, stages.model("dvae").encode(images).flatten(1))
     assert {caption.isascii() for caption in captions} == {True, False}
 
     text, *_ = prior_batch(stages, caption_dropout=1.0)
-    assert torch.equal(text, stages.tokenizer().null(len(captions), length))
+    assert torch.equal(text, stages.tokenizer().empty_captions(len(captions), length))
 
 
 def test_the_prior_learns_the_codes_that_the_dvae_will_give_again(trained):
@@ -276,8 +322,9 @@ def test_the_prior_is_shown_shades_at_first_and_in_the_end_the_colours_themselve
 def test_the_dvae_sees_other_pictures_at_every_step(tmp_path):
     """Catches one batch seen for ever, and schedules that are not told how far training is."""
     stages = new(tmp_path)
-    images, tau, progress = stages.losses("dvae", SMOKE.dvae_fit)(lambda *given: given, 3, 0.15)
-    expected = [stages.source.page(i) for i in range(12, 16)]
+    objective = stages.objective("dvae", SMOKE.training["dvae"])
+    images, tau, progress = objective(lambda *given: given, 3, 0.15, ROWS)
+    expected = [stages.source.crowded_image(i) for i in range(12, 16)]
     assert torch.equal(images, to_tensor(expected, CPU))
     assert (tau, progress) == (tau_at(0.15), 0.15)
 
@@ -285,11 +332,11 @@ def test_the_dvae_sees_other_pictures_at_every_step(tmp_path):
 def test_clip_sees_half_of_the_pictures_as_the_dvae_paints_them(trained):
     """Catches a judge of candidates that has never seen one, and captions of other pictures."""
     stages, _ = trained
-    seen, text = stages.losses("clip", SMOKE.clip_fit)(lambda *given: given, 3, 0.5)
-    images, captions = clip_pairs(stages.source, 3, SMOKE.clip_fit.batch_size)
+    seen, text = given_to_clip(stages.objective("clip", SMOKE.training["clip"]), 3, 0.5)
+    images, captions = contrastive_batch(stages.source, 3, SMOKE.training["clip"].batch_size)
     x, dvae = to_tensor(images, CPU), stages.model("dvae")
     assert torch.equal(seen, torch.cat([dvae.decode(dvae.encode(x[:2])), x[2:]]))
-    assert torch.equal(text, stages.tokenizer().batch(captions, SMOKE.clip.text_length))
+    assert torch.equal(text, stages.tokenizer().batch(captions, SMOKE.models["clip"].text_length))
 
 
 @pytest.mark.parametrize(("ranks", "rows"), [(2, [2, 0]), (4, [1, 1, 0, 0])])
@@ -298,15 +345,19 @@ def test_the_half_that_is_painted_is_the_same_for_any_number_of_processes(
 ):
     """Catches a half of each share: of shares of one picture, that is none."""
     stages, _ = trained
-    losses = stages.losses("clip", SMOKE.clip_fit)
-    whole, _ = losses(lambda *given: given, 3, 0.5)
-    plain = to_tensor(clip_pairs(stages.source, 3, SMOKE.clip_fit.batch_size)[0], CPU)
-    monkeypatch.setattr(distributed, "ranks", lambda: ranks)
+    objective = stages.objective("clip", SMOKE.training["clip"])
+    whole, _ = given_to_clip(objective, 3, 0.5)
+    plain = to_tensor(
+        contrastive_batch(stages.source, 3, SMOKE.training["clip"].batch_size)[0], CPU
+    )
+    monkeypatch.setattr(distributed, "world_size", lambda: ranks)
+    monkeypatch.setattr(distributed, "all_gather", lambda x: x)
     shares, painted = [], []
     for rank in range(ranks):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        shares.append(losses(lambda *given: given, 3, 0.5)[0])
-        differs = (shares[-1] - plain[list(distributed.share(4))]).flatten(1).abs().amax(1) > 0
+        mine = distributed.local_rows(4)
+        shares.append(given_to_clip(objective, 3, 0.5, mine)[0])
+        differs = (shares[-1] - plain[list(mine)]).flatten(1).abs().amax(1) > 0
         painted.append(int(differs.sum()))
     assert painted == rows and torch.allclose(torch.cat(shares), whole, atol=1e-5)
 
@@ -316,16 +367,16 @@ def test_parts_of_a_batch_change_nothing_for_the_prior(trained, parts, monkeypat
     """Catches a word that weighs more in a part with short captions, or beside the empty one."""
     stages, _ = trained
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # float32: parts must add up
-    config = replace(SMOKE.prior_fit, steps=9)
+    config = replace(SMOKE.training["prior"], steps=9)
     found = []
     for accumulate in (1, parts):
         mine = new(stages.out, chosen=replace(SMOKE, caption_dropout=0.3))
         model, _ = mine.build("prior")
-        fit_config = replace(config, accumulate=accumulate)
-        state = TrainState.start(model, fit_config)
-        losses = mine.losses("prior", fit_config)
-        records = [r for r, _ in zip(fit(state, losses), range(3), strict=False)]
-        found.append([(r.losses, r.gradient) for r in records])
+        train_config = replace(config, accumulate=accumulate)
+        state = TrainState.start(model, train_config)
+        objective = mine.objective("prior", train_config)
+        records = [r for r, _ in zip(fit(state, objective), range(3), strict=False)]
+        found.append([(r.losses, r.grad_norm) for r in records])
     for (losses, gradient), (in_parts, their_gradient) in zip(*found, strict=True):
         assert in_parts == pytest.approx(losses, rel=1e-4)
         assert their_gradient == pytest.approx(gradient, rel=1e-3)
@@ -335,7 +386,7 @@ def test_clip_begins_with_pairs_that_are_exchanged(trained):
     """Catches a CLIP that reads a caption as a bag of words: easy pictures among the hard ones, a
     fact left open, a twin that is missing; and a training that never comes to the other scenes."""
     stages, _ = trained
-    _, captions = clip_pairs(stages.source, 0, 16, binding=True)
+    _, captions = contrastive_batch(stages.source, 0, 16, swaps_only=True)
     facts = [parse(caption) for caption in captions]
     assert all(f.relation and all(t.colour for t in f.things) for f in facts)
 
@@ -345,8 +396,8 @@ def test_clip_begins_with_pairs_that_are_exchanged(trained):
 
     told = [words(f) for f in facts]
     assert all(told.count(w) >= 2 for w in told) and len(set(facts)) == 16
-    losses = stages.losses("clip", SMOKE.clip_fit)
-    read = [losses(lambda images, text: text, 0, progress) for progress in (0.0, 0.39, 0.4)]
+    objective = stages.objective("clip", SMOKE.training["clip"])
+    read = [given_to_clip(objective, 0, progress)[1] for progress in (0.0, 0.39, 0.4)]
     assert torch.equal(read[0], read[1]) and not torch.equal(read[0], read[2])
 
 
@@ -376,9 +427,9 @@ def test_a_batch_that_cannot_be_shared_out_is_refused_before_any_stage(tmp_path)
     """Catches a dVAE that is trained to its end before the prior's batch turns out not to divide,
     and a CLIP that learns nothing, as it has one caption at a time to tell apart."""
     with pytest.raises(MinidalleError, match="a batch of 4 does not divide among 1 processes in 3"):
-        new(tmp_path, chosen=SMOKE.in_parts(3)).check("prior")
+        new(tmp_path, chosen=SMOKE.with_training(accumulate=3)).check("prior")
     with pytest.raises(MinidalleError, match="a --batch-size of 2 or more"):
-        new(tmp_path, chosen=SMOKE.with_batch_size(1)).check("clip")
+        new(tmp_path, chosen=SMOKE.with_training(batch_size=1)).check("clip")
     one = FolderSource(Shelf(caption="always the same"))
     with pytest.raises(MinidalleError, match=r"only 1 to train on: add some$"):
         new(tmp_path, one).check("clip")
@@ -386,12 +437,16 @@ def test_a_batch_that_cannot_be_shared_out_is_refused_before_any_stage(tmp_path)
 
 def test_what_was_reached_before_a_loss_that_is_not_finite_is_saved(tmp_path, monkeypatch):
     """Catches five hundred good steps lost with the bad one."""
-    page = Storybook.page
+    crowded_image = Storybook.crowded_image
 
-    def page_of_light(self, i):
-        return page(self, i) if i < 4 * SMOKE.dvae_fit.batch_size else np.full((48, 48, 3), np.nan)
+    def blinding_image(self, i):
+        return (
+            crowded_image(self, i)
+            if i < 4 * SMOKE.training["dvae"].batch_size
+            else np.full((48, 48, 3), np.nan)
+        )
 
-    monkeypatch.setattr(Storybook, "page", page_of_light)
+    monkeypatch.setattr(Storybook, "crowded_image", blinding_image)
     with pytest.raises(MinidalleError, match=r"step 5: .* is nan.*--lr"):
         list(new(tmp_path).train("dvae"))
     assert newest(tmp_path, "dvae")[0] == 4
@@ -408,13 +463,13 @@ def test_a_batch_larger_than_the_data_is_refused(stage, tmp_path):
 def test_a_finished_stage_is_taken_as_it_is(trained):
     """Catches a bundle that can no longer be made once a later stage needed a smaller batch."""
     stages, _ = trained
-    other = new(stages.out, chosen=SMOKE.with_batch_size(2).in_parts(2))
+    other = new(stages.out, chosen=SMOKE.with_training(batch_size=2))
     assert [list(other.train(stage, resume=True)) for stage in MODELS] == [[], [], []]
 
 
 def test_a_log_that_was_cut_short_is_mended(tmp_path, monkeypatch):
     """A disk that was full for a moment leaves half a line; the training goes on without it."""
-    monkeypatch.setattr("minidalle.training.stages.LOG_EVERY", 1)
+    monkeypatch.setattr("minidalle.training.run.LOG_EVERY", 1)
     stages = new(tmp_path)
     records = stages.train("dvae")
     next(records), next(records)
@@ -427,29 +482,35 @@ def test_a_log_that_was_cut_short_is_mended(tmp_path, monkeypatch):
     log.unlink()
     log.mkdir()  # as good as a full disk: nothing can be appended
     with pytest.warns(UserWarning, match=r"dvae\.jsonl: Is a directory; its line is lost"):
-        _tell(log, Record(1, 2, {}, 0.0, 0.0, 0.0))
+        append_record(log, Record(1, 2, {}, 0.0, 0.0, 0.0))
 
 
 def test_clip_is_never_drawn_in_parts(trained):
     """Half of a batch has other wrong captions than the whole: another loss, in silence."""
-    with pytest.raises(MinidalleError, match="cannot be drawn in parts"):
-        trained[0].losses("clip", replace(SMOKE.clip_fit, accumulate=2))
+    with pytest.raises(MinidalleError, match="its batch has no microbatches"):
+        trained[0].objective("clip", replace(SMOKE.training["clip"], accumulate=2))
 
 
-def test_a_preset_in_parts(tmp_path):
-    fits = SMOKE.in_parts(2)
-    parts = [getattr(fits, f"{name}_fit").accumulate for name in MODELS]
-    assert parts == [2, 2, 1]
+def test_a_preset_changed_for_some_stages_or_all():
+    """Catches a --batch-size that one stage ignores, and a None that overwrites the preset's."""
+    changed = SMOKE.with_training("dvae", "prior", accumulate=2).with_training(
+        batch_size=8, lr=None
+    )
+    assert [changed.training[name].accumulate for name in MODELS] == [2, 2, 1]
+    assert {changed.training[name].batch_size for name in MODELS} == {8}
+    assert changed.training["clip"].lr == SMOKE.training["clip"].lr
+    with pytest.raises(MinidalleError, match="--lr is for one stage, dvae, prior, clip, and not"):
+        SMOKE.with_training("all", lr=0.1)
 
 
 def test_clip_pairs_belong_together_and_no_caption_comes_twice(tmp_path):
     """Catches a right answer that counts as wrong, and pictures shuffled apart from captions."""
     stages = new(tmp_path)
-    first = [clip_pairs(stages.source, step, 8) for step in (0, 1, 2)]
+    first = [contrastive_batch(stages.source, step, 8) for step in (0, 1, 2)]
     for images, captions in first:
         assert len(images) == len(set(captions)) == 8
     assert all(judge.score(image, caption).right for image, caption in zip(*first[0], strict=True))
-    again = clip_pairs(stages.source, 1, 8)
+    again = contrastive_batch(stages.source, 1, 8)
     assert again[1] == first[1][1] and np.array_equal(again[0], first[1][0])
     assert len({tuple(captions) for _, captions in first}) == 3
 
@@ -471,7 +532,7 @@ def test_clip_says_when_there_are_too_few_captions(tmp_path):
     """Catches a search without end in a folder whose pictures share one caption."""
     stages = new(tmp_path, FolderSource(Shelf(caption="always the same")))
     with pytest.raises(MinidalleError, match=r"needs 4 different captions .* there are only 1"):
-        clip_pairs(stages.source, 0, 4)
+        contrastive_batch(stages.source, 0, 4)
 
 
 def test_all_stages_train_on_a_folder_of_ones_own(tmp_path):
@@ -482,9 +543,9 @@ def test_all_stages_train_on_a_folder_of_ones_own(tmp_path):
     ):
         Image.new("RGB", (40, 30), colour).save(tmp_path / "mine" / f"{i}.png")
         (tmp_path / "mine" / f"{i}.txt").write_text(f"a {colour} wall", encoding="utf-8")
-    shorter = {f"{name}_fit": replace(getattr(SMOKE, f"{name}_fit"), steps=2) for name in MODELS}
-    source = FolderSource(ImageFolder(tmp_path / "mine", 24))
-    stages = new(tmp_path / "run", source, replace(SMOKE, captions=20, **shorter))
+    source = FolderSource(CaptionedImageFolder(tmp_path / "mine", 24))
+    shorter = replace(SMOKE, captions=20).with_training(steps=2)
+    stages = new(tmp_path / "run", source, shorter)
     for name in MODELS:
         assert [r.step for r in stages.train(name)] == [1, 2]
     assert stages.model("dvae").config.image_size == 24

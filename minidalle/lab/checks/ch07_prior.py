@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 
 # --- shift: inputs and targets of one stream ------------------------------------------------------
 
@@ -47,7 +47,7 @@ PLACE = Task(
     name="place", chapter=7, difficulty=1, minutes=5, answer=place,
     cases=lambda: [(0, 1), (1, 2), (2, 2), (5, 4), (11, 4), (143, 12)],
     mistakes=(
-        Mistake("Row and column are exchanged: codes run along a row first.",
+        Mistake("Row and column are swapped: codes run along a row first.",
                 lambda i, w: (i % w, i // w)),
         Mistake("Rows and columns are counted from 0.", lambda i, w: (i // w + 1, i % w + 1)),
         Mistake("A division with a remainder: use // so that the row is a whole number.",
@@ -89,7 +89,7 @@ JOINT_LOSS = Task(
                 lambda t, w, c, a: a * t.mean() + (1 - a) * c.mean()),
         Mistake("Masked, but divided by all positions: the shorter the caption, the smaller its"
                 " loss.", lambda t, w, c, a: a * (t * w).mean() + (1 - a) * c.mean()),
-        Mistake("The weights are exchanged: an eighth for the text, the rest for the picture.",
+        Mistake("The weights are swapped: an eighth for the text, the rest for the picture.",
                 lambda t, w, c, a: (1 - a) * (t * w).sum() / w.sum() + a * c.mean()),
         Mistake("The weights do not add up to one: the picture has 1 − w.",
                 lambda t, w, c, a: a * (t * w).sum() / w.sum() + c.mean()),
@@ -138,7 +138,7 @@ BLOCK = Task(
                 lambda x, a, t, n: t(n(a(n(x))))),
         Mistake("Both halves read the same x. The second reads what the first has written.",
                 lambda x, a, t, n: x + a(n(x)) + t(n(x))),
-        Mistake("First look around, then think: the two halves are exchanged.",
+        Mistake("First look around, then think: the two halves are swapped.",
                 lambda x, a, t, n: (lambda y: y + a(n(y)))(x + t(n(x)))),
         Mistake("The second half lacks its norm.",
                 lambda x, a, t, n: (lambda y: y + t(y))(x + a(n(x)))),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from minidalle.attention import stream_mask
-from minidalle.lab.checks.ladder import Mistake, Property, Task
+from minidalle.lab.checks.engine import Mistake, Property, Task
 
 
 def _grid(text: int, grid: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -282,7 +282,7 @@ CACHE_STEP = Task(
         Mistake("The √d is missing.",
                 lambda q, k, v, ks, vs: (q @ torch.cat([ks, k]).T).softmax(-1) @ torch.cat(
                     [vs, v])),
-        Mistake("Keys and values are exchanged.",
+        Mistake("Keys and values are swapped.",
                 lambda q, k, v, ks, vs: _attend(q, torch.cat([vs, v]), torch.cat([ks, k]))),
     ),
     hints=(

@@ -1,0 +1,45 @@
+"""`minidalle evaluate`: how faithful a bundle's pictures are, as JSON."""
+
+import argparse
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minidalle.cli.errors import check_writable
+from minidalle.evaluation import report
+from minidalle.pipeline import MiniDALLE
+
+
+def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """The command and its options."""
+    p = commands.add_parser("evaluate", help="measure caption fidelity with the exact judge")
+    p.set_defaults(run=evaluate)
+    p.add_argument("--bundle", type=Path, help="a trained bundle (the one that ships)")
+    p.add_argument("--split", choices=("validation", "compositions"), default="validation")
+    p.add_argument("--language", choices=("en", "zh"), default="en")
+    p.add_argument("--captions", type=int, default=600, help="how many captions (600)")
+    p.add_argument("--candidates", type=int, nargs="+", default=[1, 32], help="best of (1 32)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the report here as well")
+    return p
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Measure, print the report, and write it if asked to."""
+
+    if args.json:
+        check_writable(args.json)
+    model = MiniDALLE.load(args.bundle, args.device)
+    if not model.info.get("source", "the storybook").startswith("the storybook"):
+        print(f"note: trained on {model.info['source']}; judged on the storybook", file=sys.stderr)
+    bar = partial(tqdm, total=args.captions, desc="judging", unit="caption")
+    measured, _ = report.evaluate(
+        model, args.split, args.language, args.captions, args.candidates, args.seed, bar
+    )
+    text = json.dumps(measured, indent=2)
+    print(text)
+    if args.json:
+        args.json.write_text(text + "\n", encoding="utf-8")

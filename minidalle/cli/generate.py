@@ -1,0 +1,65 @@
+"""`minidalle generate`: a caption becomes ranked pictures, in one labelled strip."""
+
+import argparse
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minidalle.cli.errors import check_writable
+from minidalle.pipeline import MiniDALLE
+
+
+def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """The command and its options."""
+    p = commands.add_parser("generate", help="a caption becomes ranked pictures")
+    p.set_defaults(run=generate)
+    p.add_argument("caption", help='in English or Chinese: "a red car on the grass"')
+    p.add_argument("--candidates", type=int, default=32, help="pictures to draw (32)")
+    p.add_argument("--keep", type=int, help="pictures to keep, best first (4, or all if fewer)")
+    p.add_argument("--seed", type=int, default=0, help="another seed, other pictures (0)")
+    p.add_argument("--temperature", type=float, help="below 1 safer, above 1 wilder")
+    p.add_argument("--guidance", type=float, help="how hard to follow the caption; 1 is plain")
+    p.add_argument("--top-k", type=int, help="draw among the k likeliest codes only")
+    p.add_argument("--top-p", type=float, help="draw among codes that reach this probability")
+    p.add_argument("--bundle", type=Path, help="a trained bundle (the one that ships)")
+    p.add_argument("--out", type=Path, default=Path("pictures.png"), help="(pictures.png)")
+    p.add_argument("--show", action="store_true", help="open the pictures as well")
+    p.add_argument("--json", action="store_true", help="print the result as JSON")
+    return p
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Draw, rank, save, and print where."""
+
+    check_writable(args.out, is_picture=True)
+    model = MiniDALLE.load(args.bundle, args.device)
+    steps = model.dvae.config.grid**2
+    bar = partial(tqdm, total=steps, desc="drawing", unit="code", disable=args.json or None)
+    ranked = model.generate(
+        args.caption, args.candidates, args.keep, args.seed, progress=bar,
+        temperature=args.temperature, guidance=args.guidance, top_k=args.top_k, top_p=args.top_p,
+    )  # fmt: skip
+    out = ranked.save(args.out)
+    if args.show and _no_screen():
+        print(f"note: no screen here to show them on; open {out}", file=sys.stderr)
+    elif args.show:
+        ranked.strip().show(title=ranked.caption)  # in the system's own viewer
+    if args.json:
+        print(json.dumps({
+            "caption": ranked.caption, "seed": args.seed, "candidates": args.candidates,
+            "scores": [round(float(s), 4) for s in ranked.scores],
+            "order": ranked.order.tolist(), "out": str(out),
+        }, ensure_ascii=False))  # fmt: skip
+    else:
+        scores = ", ".join(f"{s:.3f}" for s in ranked.scores)
+        print(f"{out}: best {len(ranked.scores)} of {args.candidates}, similarity {scores}")
+
+
+def _no_screen() -> bool:
+    """A server or a container: a viewer started there would only print errors."""
+    screens = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return sys.platform == "linux" and not screens

@@ -1,0 +1,270 @@
+"""A training run: all stages, one directory.
+
+    run = TrainingRun(preset("class"), Storybook(), Path("runs/first"))
+    for record in run.train("dvae"):
+        ...
+    dvae = run.model("dvae")
+
+Training a stage is a generator of `trainer.Record`s. It saves as it goes, and continues from where
+it was stopped. `assemble` gathers the trained stages into a bundle.
+"""
+
+import json
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from minidalle.bundle import Bundle, config_from_dict, load_weights, save_bundle
+from minidalle.datasets.source import Source, bilingual_caption
+from minidalle.dvae import DVAE
+from minidalle.errors import MinidalleError
+from minidalle.files import write_file
+from minidalle.pipeline import WORD
+from minidalle.tensors import pick_device
+from minidalle.tokenizer import Tokenizer
+from minidalle.training import checkpoint, distributed
+from minidalle.training.presets import Preset
+from minidalle.training.stages import STAGES, Inputs
+from minidalle.training.trainer import Objective, Record, TrainConfig, TrainState, fit
+
+SAVE_EVERY = 500  # steps between two checkpoints
+LOG_EVERY = 20  # steps between two lines of OUT/STAGE.jsonl, for the curves
+
+
+class TrainingRun:
+    """A directory in which the stages of one preset are trained on one source."""
+
+    def __init__(
+        self, preset: Preset, source: Source, out: Path, device: torch.device | None = None
+    ) -> None:
+        self.preset, self.source, self.out = preset, source, Path(out)
+        self.device = device or pick_device()
+
+    # --- What a stage is made of ------------------------------------------------------------------
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of this directory, trained if there is none yet."""
+        file = self.out / "tokenizer.json"
+        self._check_source()
+        if not file.exists() and distributed.is_main_process():
+            captions = [
+                bilingual_caption(self.source, "train", i) for i in range(self.preset.captions)
+            ]
+            Tokenizer.train(captions, self.preset.vocab_size).save(file)
+        distributed.barrier()
+        return Tokenizer.load(file)
+
+    def steps(self, stage: str) -> int:
+        """Updates that a stage takes in all."""
+        return self.preset.training[stage].steps
+
+    def build(self, stage: str) -> tuple[nn.Module, TrainConfig]:
+        """A new model of a stage, the same for the same seed, and how it is trained."""
+        config = self.preset.training[stage]
+        given = self._inputs(stage)
+        torch.manual_seed(config.seed)
+        model = STAGES[stage].model(STAGES[stage].configure(given))
+        return model.to(self.device), config
+
+    def objective(self, stage: str, config: TrainConfig) -> Objective:
+        """What a stage is trained on, as `trainer.fit` wants it."""
+        return STAGES[stage].objective(self._inputs(stage), config)
+
+    def _inputs(self, stage: str) -> Inputs:
+        needs = STAGES[stage].needs
+        dvae = self.model("dvae") if "dvae" in needs else None
+        assert dvae is None or isinstance(dvae, DVAE)
+        tokenizer = self.tokenizer() if "tokenizer" in needs else None
+        return Inputs(self.source, self.preset, self.device, tokenizer, dvae)
+
+    # --- Before a training ------------------------------------------------------------------------
+
+    def _check_source(self) -> None:
+        """Write down what this directory is trained on. Raises MinidalleError where that was
+        something else: its stages would not belong together."""
+        file = self.out / "source.json"
+        if distributed.is_main_process() and not file.exists():
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise MinidalleError(
+                    f"cannot make {self.out}: {error.strerror}; choose another --out"
+                ) from error
+            write_file(file, f"{json.dumps({'source': self.source.name})}\n".encode())
+        distributed.barrier()
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))["source"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MinidalleError(
+                f"{file} is damaged: delete it, and the same command writes it again"
+            ) from error
+        if known != self.source.name:
+            raise MinidalleError(
+                f"{self.out} is trained on {known}, and this is {self.source.name}: give it the"
+                " same --data again, or choose another --out"
+            )
+
+    def check(self, stage: str) -> None:
+        """Raises MinidalleError where a stage's batch does not divide among processes and
+        microbatches, is larger than the data, or is too small for its loss."""
+        if stage not in STAGES:
+            return
+        config, row = self.preset.training[stage], STAGES[stage]
+        distributed.local_rows(config.batch_size, 0, config.accumulate)
+        size, epoch = config.batch_size, self.source.epoch
+        if size < row.min_batch_size:
+            raise MinidalleError(
+                "CLIP learns by telling the captions of a batch apart: choose a --batch-size of 2"
+                " or more"
+            )
+        if epoch is None:
+            return
+        kind, available = "pictures", epoch
+        if row.distinct_captions:
+            kind = "different captions"
+            available = len({self.source.caption("train", i) for i in range(epoch)})
+        if available < size:
+            smaller = f", or choose --batch-size {available} or less"
+            raise MinidalleError(
+                f"{stage} needs {size} {kind} per batch and there are only {available} to train"
+                f" on: add some{smaller if available >= row.min_batch_size else ''}"
+            )
+
+    # --- Training ---------------------------------------------------------------------------------
+
+    def train(self, stage: str, resume: bool = False) -> Generator[Record, None, None]:
+        """Train a stage to its end. Leave the loop to stop: what was done so far is saved.
+
+        Raises MinidalleError where an earlier stage is missing, or where there is a run already
+        and `resume` is not asked for.
+        """
+        if stage == "tokenizer":  # it has no steps
+            self.tokenizer()
+            return
+        self.check(stage)
+        self._check_source()
+        directory = self.out / stage
+        is_main = distributed.is_main_process()  # the one that writes
+        opened = checkpoint.CheckpointDirectory(directory) if is_main else nullcontext()
+        with opened as checkpoints:
+            distributed.barrier()  # until it is open: what a kill left behind is removed
+            latest = checkpoint.latest(directory)
+            distributed.barrier()
+            if latest is not None and not resume:
+                raise MinidalleError(
+                    f"{directory} holds a run already: continue with --resume, or choose another"
+                    " --out"
+                )
+            if latest is not None and checkpoint.step_of(latest) == self.steps(stage):
+                return  # it is finished, and taken as it is
+            model, config = self.build(stage)
+            state = TrainState.start(model, config)
+            if latest is not None:
+                state.restore(*checkpoint.load(latest), file=latest)
+            objective = self.objective(stage, config)
+            log = self.out / f"{stage}.jsonl"
+            if is_main:
+                known = log.read_text().splitlines() if latest is not None and log.exists() else []
+                kept = [line for line in known if _logged_step(line) <= state.step]
+                write_file(log, "".join(f"{line}\n" for line in kept).encode())  # none twice
+
+            def save() -> None:
+                if checkpoints is not None:
+                    checkpoints.save(state.step, *state.dump())
+
+            try:
+                for record in fit(state, objective):
+                    if is_main and record.step % LOG_EVERY == 0:
+                        append_record(log, record)
+                    if record.step % SAVE_EVERY == 0 and record.step < config.steps:
+                        save()
+                    yield record
+            except (GeneratorExit, MinidalleError):  # `fit` leaves the state as the step found it
+                save()
+                raise
+            if latest is None or state.step > checkpoint.step_of(latest):
+                save()
+            distributed.barrier()  # the next stage reads what was saved
+
+    def load_or_train(
+        self, stage: str, progress: Callable[[Iterable[Record]], Iterable] = iter
+    ) -> nn.Module | Tokenizer:
+        """A stage ready for use: its finished training if there is one, else it is trained now, and
+        so are the stages that it needs. `progress` wraps the records of each training, like tqdm.
+        """
+        if stage == "tokenizer":
+            return self.tokenizer()
+        for needed in STAGES[stage].needs:
+            self.load_or_train(needed, progress)
+        if not (self.out / stage / f"step-{self.steps(stage):08d}.safetensors").exists():
+            deque(progress(self.train(stage, resume=True)), maxlen=0)
+        return self.model(stage)
+
+    # --- After a training -------------------------------------------------------------------------
+
+    def model(self, stage: str) -> nn.Module:
+        """A trained stage, ready for use: the running mean of its weights.
+
+        Raises MinidalleError where its training has not come to its end.
+        """
+        directory = self.out / stage
+        saved = checkpoint.steps(directory)
+        if not saved:
+            checkpoint.latest(directory)  # says so where an older release was training
+            raise MinidalleError(f"{directory} is not trained yet: run minidalle train {stage}")
+        newest = saved[0]
+        tensors, metadata = checkpoint.load(newest)
+        step, total = metadata["step"], metadata["train_config"]["steps"]
+        if step < total:
+            raise MinidalleError(
+                f"{newest} is {step} steps of {total}: finish it with"
+                f" minidalle train {stage} --resume"
+            )
+        row, saved_config = STAGES[stage], metadata["model_config"]
+        config = config_from_dict(row.config, saved_config, f"{newest}: the model")
+        model = row.model(config)
+        load_weights(
+            model, tensors["ema"], file=newest, config=config, saved_config=saved_config
+        )  # fmt: skip
+        return model.to(self.device).eval().requires_grad_(False)
+
+    def assemble(self, directory: Path | None = None) -> Path:
+        """Gather the trained stages into one bundle; returns its directory (OUT/bundle)."""
+        words = {
+            word
+            for i in range(max(self.preset.captions, self.source.epoch or 0))
+            for word in WORD.findall(bilingual_caption(self.source, "train", i).lower())
+        }
+        info = {
+            "preset": self.preset.name,
+            "source": self.source.name,
+            "sampling": asdict(self.preset.sampling),
+            "words": sorted(words),
+        }
+        models = {name: self.model(name).cpu() for name in ("dvae", "prior", "clip")}
+        bundle = Bundle(self.tokenizer(), **models, info=info)  # type: ignore[arg-type]
+        return save_bundle(directory or self.out / "bundle", bundle)
+
+
+def append_record(log: Path, record: Record) -> None:
+    """One line for the curves. A full disk must not end a training: the line is lost, with a
+    warning."""
+    try:
+        with log.open("a") as lines:
+            lines.write(json.dumps(record._asdict()) + "\n")
+    except OSError as error:
+        warnings.warn(f"cannot write {log}: {error.strerror}; its line is lost", stacklevel=2)
+
+
+def _logged_step(line: str) -> float:
+    """The step of a line of the log; infinity for one that was cut short."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")
