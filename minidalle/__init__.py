@@ -25,11 +25,36 @@ The rooms around them; imports go from right to left only:
     world < datasets < baselines < training < evaluation < lab < cli
 """
 
-from minidalle.errors import MinidalleError
-from minidalle.pipeline import MiniDALLE
-from minidalle.training import presets
-from minidalle.world import judge
-from minidalle.world.storybook import Storybook
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minidalle.errors import MinidalleError
+    from minidalle.pipeline import MiniDALLE
+    from minidalle.training import presets
+    from minidalle.world import judge
+    from minidalle.world.storybook import Storybook
 
 __version__ = "0.1.0"
 __all__ = ["MiniDALLE", "MinidalleError", "Storybook", "judge", "presets"]
+_HOMES = {
+    "MiniDALLE": "minidalle.pipeline",
+    "MinidalleError": "minidalle.errors",
+    "Storybook": "minidalle.world.storybook",
+    "judge": "minidalle.world",
+    "presets": "minidalle.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch takes two seconds, `--help` should not."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'minidalle' has no attribute {name!r}")
+    home = _HOMES[name]
+    if name in ("judge", "presets"):
+        return import_module(f"{home}.{name}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

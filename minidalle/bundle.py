@@ -17,13 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
 from minidalle.clip import CLIP, CLIPConfig
 from minidalle.dvae import DVAE, DVAEConfig
 from minidalle.errors import MinidalleError
-from minidalle.files import read_directory, to_json, write_directory
+from minidalle.files import REMEDY, read_directory, to_json, write_directory
 from minidalle.prior import Prior, PriorConfig
 from minidalle.tokenizer import Tokenizer
 
@@ -103,7 +104,6 @@ def load_bundle(directory: str | Path) -> Bundle:
     tensors, documents = read_directory(directory)
     missing = sorted(MODELS.keys() - tensors.keys())
     missing += sorted({"tokenizer", "config", "info"} - documents.keys())
-    missing = missing or [f"config of the {n}" for n in MODELS if n not in documents["config"]]
     if missing:
         raise MinidalleError(
             f"{directory} is not a bundle: it has no {missing[0]}; name the directory that"
@@ -111,18 +111,60 @@ def load_bundle(directory: str | Path) -> Bundle:
         )
     models: dict[str, Any] = {}
     for name, (kind, config_kind) in MODELS.items():
-        saved = documents["config"][name]
+        saved = documents["config"].get(name) if isinstance(documents["config"], dict) else None
+        if not isinstance(saved, dict):
+            raise MinidalleError(f"{directory / 'config.json'} has no config of {name}; {REMEDY}")
         saved = {OLD_FIELDS.get(field, field): value for field, value in saved.items()}
         config = config_from_dict(config_kind, saved, f"{directory}: the {name}")
-        models[name] = kind(config)
         old = OLD_WEIGHTS if name == "clip" else {}
-        state = {old.get(key, key): value.float() for key, value in tensors[name].items()}
-        load_weights(models[name], state, file=directory, config=config, saved_config=saved)
+        state = {old.get(key, key): value for key, value in tensors[name].items()}
+        models[name] = build(kind, config, state, directory / f"{name}.safetensors", saved)
     tokenizer = Tokenizer.from_json(documents["tokenizer"], file=directory / "tokenizer.json")
-    return Bundle(tokenizer, **models, info=documents["info"])
+    bundle = Bundle(tokenizer, **models, info=documents["info"])
+    _check_parts(bundle, directory)
+    return bundle
+
+
+def _check_parts(bundle: Bundle, directory: Path) -> None:
+    """Raises MinidalleError where two parts of a bundle cannot work together."""
+    tokenizer, dvae, prior, clip, info = bundle
+    sizes = {
+        "the prior's vocab_size": (prior.config.vocab_size, tokenizer.vocab_size, "the tokenizer"),
+        "CLIP's vocab_size": (clip.config.vocab_size, tokenizer.vocab_size, "the tokenizer"),
+        "the prior's codes": (prior.config.codes, dvae.config.codes, "the dVAE"),
+        "the prior's grid": (prior.config.grid, dvae.config.grid, "the dVAE"),
+        "CLIP's image_size": (clip.config.image_size, dvae.config.image_size, "the dVAE"),
+    }
+    for name, (ours, theirs, part) in sizes.items():
+        if ours != theirs:
+            raise MinidalleError(
+                f"{directory}: {name} is {ours} and {part} has {theirs}: these parts were not"
+                f" trained together; {REMEDY}"
+            )
+    words = info.get("words", []) if isinstance(info, dict) else None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise MinidalleError(f"{directory / 'info.json'}: words is not a list of texts; {REMEDY}")
 
 
 # --- From a file into a model ---------------------------------------------------------------------
+
+
+def build(
+    kind: Any, config: Any, state: Mapping[str, Tensor], file: Path, saved_config: Any
+) -> nn.Module:
+    """A model with weights from a file. Shapes are compared before any memory is allocated.
+
+    Raises MinidalleError where the weights do not fit the config, or are no finite numbers.
+    """
+    try:
+        with torch.device("meta"):
+            shapes = kind(config)
+    except MinidalleError as error:  # sizes that do not go together
+        raise MinidalleError(f"{file}: {error}; {REMEDY}") from error
+    check_weights(shapes, state, file=file, config=config, saved_config=saved_config)
+    model = kind(config)
+    load_weights(model, state, file=file, config=config, saved_config=saved_config)
+    return model
 
 
 def config_from_dict(kind: type[Config], document: Mapping[str, Any], what: str) -> Config:
@@ -130,7 +172,9 @@ def config_from_dict(kind: type[Config], document: Mapping[str, Any], what: str)
     it belongs to, where another release wrote it."""
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
-    except TypeError as error:
+    except MinidalleError as error:
+        raise MinidalleError(f"{what}: {error}; {REMEDY}") from error
+    except (TypeError, AttributeError) as error:
         raise MinidalleError(
             f"{what} is of another release of minidalle ({error}): use that release, or train again"
         ) from error
@@ -141,8 +185,18 @@ def load_weights(
 ) -> None:
     """Copy `state`, read from `file`, into `model`; the configs are dataclasses or dicts.
 
-    Raises MinidalleError, and leaves the model as it was, if keys or shapes differ: the message
-    has the keys, both shapes, and the fields in which the two configs differ.
+    Raises MinidalleError as `check_weights` does, and then leaves the model as it was.
+    """
+    check_weights(model, state, file=file, config=config, saved_config=saved_config)
+    model.load_state_dict(state)
+
+
+def check_weights(
+    model: nn.Module, state: Mapping[str, Tensor], *, file: Path, config: Any, saved_config: Any
+) -> None:
+    """Raises MinidalleError if keys, shapes or kinds of number differ, or a weight is not finite.
+
+    The message has the keys, both shapes, and the fields in which the two configs differ.
     """
     mine = model.state_dict()
     faults = [f"{key} is missing from the file" for key in mine if key not in state]
@@ -165,7 +219,13 @@ def load_weights(
             f"{', '.join(differing) or 'no difference'}; build the model with the file's config, "
             "or choose a file that was saved with this one"
         )
-    model.load_state_dict(state)
+    for key, value in state.items():
+        if value.is_floating_point() != mine[key].is_floating_point() or value.is_complex():
+            raise MinidalleError(
+                f"{file}: {key} holds {value.dtype}, not {mine[key].dtype}; {REMEDY}"
+            )
+        if not value.isfinite().all():
+            raise MinidalleError(f"{file}: {key} holds NaN or infinite weights; {REMEDY}")
 
 
 def _fields(config: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
-from minidalle.errors import MinidalleError
+from minidalle.errors import MinidalleError, check_fields
 from minidalle.transformer import Transformer
 
 
@@ -49,6 +49,11 @@ class CLIPConfig:
         return self.width**-0.5
 
     def __post_init__(self) -> None:
+        check_fields(
+            self, vocab_size=(1, 1_000_000), text_length=(1, 4096), image_size=(1, 4096),
+            patch=(1, 4096), width=(1, 65_536), image_layers=(1, 1000), text_layers=(1, 1000),
+            heads=(1, 1024), embedding=(1, 65_536), max_scale=(1, 1e6),
+        )  # fmt: skip
         if self.image_size % self.patch:
             raise MinidalleError(
                 f"image_size {self.image_size} is not a multiple of patch {self.patch}; change one"

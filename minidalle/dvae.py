@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
-from minidalle.errors import MinidalleError
+from minidalle.errors import MinidalleError, check_fields
 from minidalle.quantize import GumbelQuantizer, VectorQuantizer
 from minidalle.tensors import full_precision
 
@@ -64,13 +64,18 @@ class DVAEConfig:
     information_bonus: float = 0.3  # per nat of I(picture; code), at the start (paper: none)
 
     def __post_init__(self) -> None:
+        check_fields(
+            self, image_size=(1, 4096), codes=(2, 65_536), patch=(1, 256), widths=(4, 65_536),
+            blocks=(1, 100), encoder_num_3x3=(0, 3), decoder_num_3x3=(0, 3),
+            code_width=(1, 65_536), beta=(0, 1e6), information_bonus=(0, 1e6),
+        )  # fmt: skip
+        if len(self.widths) > 8:
+            raise MinidalleError(f"widths has {len(self.widths)} groups; at most 8")
         if self.image_size % self.factor:
             raise MinidalleError(
                 f"image_size {self.image_size} is not a multiple of {self.factor}, the pixels of"
                 " one code (patch × 2 for every width but the first); change one of the three"
             )
-        if not (0 <= self.encoder_num_3x3 <= 3 and 0 <= self.decoder_num_3x3 <= 3):
-            raise MinidalleError("encoder_num_3x3 and decoder_num_3x3 must be from 0 to 3")
         if self.quantizer not in QUANTIZERS:
             raise MinidalleError(
                 f"no quantizer {self.quantizer!r}; choose one of: {', '.join(QUANTIZERS)}"

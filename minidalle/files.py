@@ -26,6 +26,8 @@ from torch import Tensor
 from minidalle.errors import MinidalleError
 
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+# What network drives and containers answer where they lack locks or fsync of a directory.
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 STAGING = ".staging-"  # prefix of what is not finished; a kill may leave one behind
 BACKUP = ".old-"  # prefix of the former directory while the new one is renamed into place
 FORMAT = 1  # of a directory
@@ -56,11 +58,23 @@ def write_file(path: str | Path, data: bytes) -> None:
             staging.unlink()
 
 
-def read_file(path: Path) -> bytes:
-    """The contents of a regular file; links and pipes are refused. Raises MinidalleError."""
+def read_file(path: Path, length: int | None = None) -> bytes:
+    """The contents of a regular file; links and pipes are refused, and a file of another length
+    than the one expected is not read. Raises MinidalleError."""
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):  # lstat: a link could lead anywhere
+        status = path.lstat()  # not stat: a link could lead anywhere
+        if not stat.S_ISREG(status.st_mode):
             raise MinidalleError(f"{path} is not a plain file and was not opened")
+        if length is not None and status.st_size != length:
+            pointer = path.read_bytes()[:100] if status.st_size < 1000 else b""
+            if pointer.startswith(b"version https://git-lfs"):
+                raise MinidalleError(
+                    f"{path} is a pointer of Git LFS, not the file itself: git lfs pull"
+                )
+            raise MinidalleError(
+                f"{path} is damaged: its {status.st_size} bytes are not the {length} that were"
+                f" saved; {REMEDY}"
+            )
         return path.read_bytes()
     except OSError as error:
         raise MinidalleError(f"cannot read {path}: {error.strerror}") from error
@@ -90,6 +104,9 @@ def sync(directory: Path) -> None:
         handle = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
         finally:
             os.close(handle)
 
@@ -261,9 +278,9 @@ def _verified(directory: Path) -> dict[str, bytes]:
     for name, entry in listed.items():
         if name == MANIFEST or not PLAIN_NAME.fullmatch(name):
             raise MinidalleError(f"{path} lists {name!r}, no plain file name; do not trust it")
-        data = files[name] = read_file(directory / name)
+        saved = entry.get("bytes") if isinstance(entry, dict) else "unknown"
+        data = files[name] = read_file(directory / name, saved if isinstance(saved, int) else None)
         if entry != fingerprint(data):
-            saved = entry.get("bytes") if isinstance(entry, dict) else "unknown"
             raise MinidalleError(
                 f"{directory / name} is damaged: its {len(data)} bytes are not the {saved} that"
                 f" were saved (SHA-256); {REMEDY}"

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidalle.attention import KVCache, layer_kinds, stream_mask
-from minidalle.errors import MinidalleError
+from minidalle.errors import MinidalleError, check_fields
 from minidalle.transformer import Transformer
 
 
@@ -43,7 +43,17 @@ class PriorConfig:
     dropout: float = 0.0  # rate on the output of each attention and MLP, 0..1
 
     def __post_init__(self) -> None:
-        if self.kernel < 1 or self.kernel % 2 == 0:
+        check_fields(
+            self, vocab_size=(1, 1_000_000), text_length=(1, 4096), codes=(1, 65_536),
+            grid=(1, 256), width=(1, 65_536), layers=(1, 1000), heads=(1, 1024), kernel=(1, 255),
+            dropout=(0, 1),
+        )  # fmt: skip
+        if self.text_length + self.grid**2 > 8192:
+            raise MinidalleError(
+                f"text_length {self.text_length} and grid {self.grid} make a stream of more than"
+                " 8192 positions, and attention needs memory for its square; choose less"
+            )
+        if self.kernel % 2 == 0:
             raise MinidalleError(
                 f"kernel must be odd, with the code in its middle, got {self.kernel}; try 7"
             )

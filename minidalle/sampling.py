@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minidalle.errors import MinidalleError
+from minidalle.errors import MinidalleError, check_fields
 from minidalle.prior import Prior
 from minidalle.quantize import gumbel_noise
 
@@ -25,22 +25,15 @@ from minidalle.quantize import gumbel_noise
 class SamplingConfig:
     """How codes are sampled."""
 
-    temperature: float = 1.0  # ≥ 0; below 1 sharper, above 1 flatter; 0 is greedy
+    temperature: float = 1.0  # 0..100; below 1 sharper, above 1 flatter; 0 is greedy
     top_k: int | None = None  # keep the k most likely codes, ≥ 1
-    top_p: float | None = None  # keep the fewest codes whose probabilities reach this, 0..1
+    top_p: float | None = None  # keep the fewest codes whose probabilities reach this
     guidance: float = 1.0  # guidance scale, ≥ 0; 1 is none
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:  # so written, it refuses NaN too
-            raise MinidalleError(f"temperature must be ≥ 0, got {self.temperature}; try 1.0")
-        if self.top_k is not None and self.top_k < 1:
-            raise MinidalleError(f"top_k must be ≥ 1, got {self.top_k}; try 50, or leave it out")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise MinidalleError(
-                f"top_p must be above 0 and at most 1, got {self.top_p}; try 0.9, or leave it out"
-            )
-        if not self.guidance >= 0:
-            raise MinidalleError(f"guidance must be ≥ 0, got {self.guidance}; 1 is none, try 2")
+        check_fields(
+            self, temperature=(0, 100), top_k=(1, 65_536), top_p=(1e-3, 1), guidance=(0, 1e6)
+        )
 
 
 def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:

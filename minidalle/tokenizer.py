@@ -1,13 +1,13 @@
-"""Byte-level BPE: how a caption becomes the numbers that the prior reads.
+"""Byte-level BPE: captions become the token ids that the prior reads.
 
-A byte is one of 256, so bytes can spell any text in any script, but at length. Byte pair encoding
-(Sennrich et al. 2016) shortens it: find the pair of neighbours seen most often, give it a new
-number, write that number wherever the pair stood, and begin again. Because we start from bytes
-(Radford et al. 2019), no text is ever "unknown". Three merges, by hand:
+The 256 bytes can encode any text in any script, but the sequences are long. Byte pair encoding
+(Sennrich et al. 2016) shortens them: find the most frequent pair of adjacent tokens, give it a new
+id, replace every occurrence of the pair, and repeat. Because the first tokens are bytes (Radford et
+al. 2019), no text is "unknown". Three merges by hand:
 
-    a   a   a   b d a   a   a   b a c     aa is seen most: 4 times, overlaps count    256 = a a
-    256     a   b d 256     a   b a c     (a, b) and (256, a) tie; smaller wins       257 = a b
-    256     257   d 256     257   a c     (256, 257) is seen twice                    258 = 256 257
+    a   a   a   b d a   a   a   b a c     aa is most frequent: 4 times, with overlaps 256 = a a
+    256     a   b d 256     a   b a c     (a, b) and (256, a) tie; the smaller wins   257 = a b
+    256     257   d 256     257   a c     (256, 257) occurs twice                     258 = 256 257
     258           d 258           a c
 
 >>> tokenizer = Tokenizer.train(["aaabdaaabac"], vocab_size=259)
@@ -19,13 +19,13 @@ number, write that number wherever the pair stood, and begin again. Because we s
 ['aaab', 'd', 'aaab', 'a', 'c']
 >>> tokenizer.decode([258, 100, 258, 97, 99])
 'aaabdaaabac'
->>> tokenizer.batch(["aaab", ""], length=3)  # 259 + t says "position t is past the end"
+>>> tokenizer.batch(["aaab", ""], length=3)  # 259 + t: padding at position t
 tensor([[258, 260, 261],
         [259, 260, 261]])
 
-As in the paper (Ramesh et al. 2021, section 2.2) the model reads lower-cased captions, each
-position has a padding token of its own, and in training merges are dropped at random. The paper
-has 16 384 tokens and at most 256 a caption. We allow 2048, and stop when nothing repeats any more.
+As in the paper (Ramesh et al. 2021, section 2.2), captions are lower-cased, each position has its
+own padding token, and training drops merges at random (BPE dropout). The paper has 16 384 tokens
+and at most 256 per caption. We allow 2048 tokens, fewer if no pair occurs twice.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ from minidalle.errors import MinidalleError
 from minidalle.files import write_file
 
 # 1. Pieces ----------------------------------------------------------------------------------------
-# No token crosses a piece, so "red" is learned once and not again in "red." and "red,". A word owns
-# the space before it, as in GPT-2. Chinese writes no spaces, and a clause as one piece teaches
-# tokens like 色的鸟 (half a colour and a bird), which no new pair of colour and animal can use; so
-# each Chinese character is a piece. Runs are capped, or one long line of them would make training
-# and encoding quadratic.
-RUN = 16  # characters; few words are longer
+# A token lies within one piece, so "red" is learned once and not again in "red." and "red,". A word
+# includes the space before it, as in GPT-2. Chinese has no spaces, so each character is a piece:
+# merges across a clause would give tokens like 色的鸟 (half a colour and a bird), which fit one
+# pair of colour and animal only. Runs have a maximal length, since training and encoding are
+# quadratic in the length of a piece.
+RUN = 16  # characters per piece at most; few words are longer
 HAN = "\u3400-\u9fff\U00020000-\U0003ffff"
 PIECE = re.compile(
     rf"[{HAN}]"
     rf"| ?[^\W\d_{HAN}]{{1,{RUN}}}"  # letters
     rf"| ?\d{{1,{RUN}}}"  # digits
-    rf"| ?(?:[^\s\w]|_){{1,{RUN}}}"  # anything else that shows: punctuation, emoji, zero width
-    rf"|\s{{1,{RUN}}}(?!\S)|\s"  # white space, leaving the last space to the word that follows
+    rf"| ?(?:[^\s\w]|_){{1,{RUN}}}"  # all else but white space: punctuation, emoji, zero width
+    rf"|\s{{1,{RUN}}}(?!\S)|\s"  # white space, except the last space before a word
 )
-LONGEST = 4 * (RUN + 1)  # bytes in the longest piece, and so in any token
+LONGEST = 4 * (RUN + 1)  # bytes in the longest piece, and therefore in any token
 
 
 def to_bytes(text: str) -> bytes:
-    """UTF-8; a lone surrogate, which UTF-8 forbids, is spelt like any other code point."""
+    """UTF-8; a lone surrogate, which UTF-8 forbids, is encoded like any other code point."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def to_text(data: bytes) -> str:
-    """The inverse of `to_bytes`; bytes that spell no text become the replacement character."""
+    """The inverse of `to_bytes`; invalid bytes become the replacement character U+FFFD."""
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -77,7 +77,7 @@ def to_text(data: bytes) -> str:
 
 
 def replace_pair(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
-    """Write `new` for each occurrence of `pair`, left to right: aaa becomes (aa)a, not a(aa)."""
+    """Replace each occurrence of `pair` by `new`, left to right: aaa becomes (aa)a, not a(aa)."""
     out: list[int] = []
     for i in ids:
         if out and (out[-1], i) == pair:
@@ -92,12 +92,12 @@ class Tokenizer:
 
     Args:
         merges: the pairs in the order learned; token 256 + k is the pair merges[k], and tokens
-            0 … 255 are the bytes. Without merges it is a plain byte tokenizer.
+            0 … 255 are the bytes. Without merges it is a byte tokenizer.
     """
 
-    CACHE = 1 << 16  # pieces remembered; a bound, because a server reads prompts for ever
+    CACHE = 1 << 16  # pieces; a limit, because a server may read any number of prompts
 
-    def __init__(self, merges: Iterable[tuple[int, int]] = ()):
+    def __init__(self, merges: Iterable[tuple[int, int]] = ()) -> None:
         self.merges = list(merges)
         self._token = {pair: 256 + k for k, pair in enumerate(self.merges)}
         self._spelling = [bytes([b]) for b in range(256)]
@@ -107,7 +107,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """256 + the number of merges. Padding ids begin here."""
+        """256 + the number of merges; the first padding id."""
         return 256 + len(self.merges)
 
     # 2. Training ----------------------------------------------------------------------------------
@@ -115,28 +115,26 @@ class Tokenizer:
     def train(cls, captions: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
         """Learn merges from captions, lower-cased (Sennrich et al. 2016, algorithm 1).
 
-        Stops early, with a smaller vocabulary, when no pair is left that is seen twice. Of pairs
-        seen equally often the smaller (left id, right id) is merged, as Hugging Face does.
+        Stops with a smaller vocabulary when no pair occurs twice. Of equally frequent pairs, the
+        smaller (left id, right id) is merged, as in Hugging Face's tokenizers.
         """
         if isinstance(captions, str):
-            raise TypeError("captions is one string; give a list of captions: train([caption])")
+            raise TypeError("captions must be a list, got one string; use train([caption])")
         if vocab_size < 256:
-            raise MinidalleError(
-                f"vocab_size is {vocab_size}: the 256 bytes come first, so ask for 256 or more"
-            )
-        # Captions repeat their words, so count each distinct piece once and weigh it.
+            raise MinidalleError(f"vocab_size must be ≥ 256 (bytes), got {vocab_size}; try 2048")
+        # Captions repeat their words, so each distinct piece is counted once, with a weight.
         seen = Counter(piece for caption in captions for piece in PIECE.findall(caption.lower()))
         words = [list(to_bytes(piece)) for piece in seen]
         weights = list(seen.values())
         counts: Counter[tuple[int, int]] = Counter()
-        places: defaultdict[tuple[int, int], set[int]] = defaultdict(set)  # pair -> words with it
+        places: defaultdict[tuple[int, int], set[int]] = defaultdict(set)  # words with each pair
         for w, word in enumerate(words):
             for pair in pairwise(word):
                 counts[pair] += weights[w]
                 places[pair].add(w)
 
-        # A merge changes few counts, so only those are mended. The heap hands out the largest; a
-        # count can only fall once its pair is in the heap, so a stale entry goes back, corrected.
+        # A merge changes few counts, so only those are updated. The heap returns the largest. The
+        # count of a pair in the heap can only fall, so an outdated entry is corrected and returned.
         heap = [(-count, pair) for pair, count in counts.items()]
         heapq.heapify(heap)
         merges: list[tuple[int, int]] = []
@@ -145,7 +143,7 @@ class Tokenizer:
             if -count != counts[best]:
                 heapq.heappush(heap, (-counts[best], best))
                 continue
-            if -count < 2:  # seen once: not a pattern
+            if -count < 2:  # occurs once: not a pattern
                 break
             new = 256 + len(merges)
             merges.append(best)
@@ -164,41 +162,44 @@ class Tokenizer:
         return cls(merges)
 
     # 3. Encoding ----------------------------------------------------------------------------------
-    def encode(self, text: str, dropout=0.0, rng: random.Random | None = None) -> list[int]:
-        """Text to ids below `vocab_size`; `decode` gives back exactly this text.
+    def encode(
+        self, text: str, dropout: float = 0.0, rng: random.Random | None = None
+    ) -> list[int]:
+        """Text to ids below `vocab_size`; `decode` returns exactly this text.
 
         Args:
-            text: any string; nothing is lower-cased here.
-            dropout: BPE dropout (Provilkov et al. 2020), the chance that a possible merge is passed
-                over at each step: 0 is plain BPE, 1 is bytes, the paper trains with 0.1. It shows
-                the model rarer spellings of a caption, so that a new word is not a shock.
-            rng: where the chances come from; the `random` module's own generator when None.
+            text: any string; it is not lower-cased.
+            dropout: BPE dropout (Provilkov et al. 2020), the probability, 0 … 1, that a possible
+                merge is skipped at each step: 0 is plain BPE, 1 is bytes, the paper has 0.1. The
+                model then sees rarer segmentations, and generalises better to new words.
+            rng: the random generator; None for that of the `random` module.
         """
         if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout is a probability, from 0 to 1, not {dropout}")
+            raise ValueError(f"dropout must be in [0, 1], got {dropout}; try 0.1")
         ids: list[int] = []
         if dropout:
             for piece in PIECE.findall(text):
-                ids += self._merge(list(to_bytes(piece)), dropout, rng or random)
+                ids += self._merge(list(to_bytes(piece)), dropout, rng)
             return ids
         for piece in PIECE.findall(text):
             found = self._cache.get(piece)
             if found is None:
                 if len(self._cache) >= self.CACHE:
                     self._cache.clear()
-                found = self._cache[piece] = self._merge(list(to_bytes(piece)), 0.0, random)
+                found = self._cache[piece] = self._merge(list(to_bytes(piece)), 0.0, None)
             ids += found
         return ids
 
-    def _merge(self, ids: list[int], dropout: float, rng) -> list[int]:
-        """Merge the neighbours whose merge was learned first, the leftmost of equals; repeat."""
+    def _merge(self, ids: list[int], dropout: float, rng: random.Random | None) -> list[int]:
+        """Merge the adjacent pair whose merge was learned first, the leftmost of equals; repeat."""
+        uniform = random.random if rng is None else rng.random
         token = self._token.get
         while True:
             known = [(new, i) for i, pair in enumerate(pairwise(ids)) if (new := token(pair))]
-            # To drop each by chance and take the best of the rest is to go down from the best until
-            # one is not dropped.
+            # Dropping each at random and taking the best of the rest is the same as trying them in
+            # order until one is not dropped.
             for new, i in sorted(known):
-                if not dropout or rng.random() >= dropout:
+                if not dropout or uniform() >= dropout:
                     ids[i : i + 2] = [new]
                     break
             else:
@@ -206,35 +207,41 @@ class Tokenizer:
 
     # 4. Decoding ----------------------------------------------------------------------------------
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text. Padding (ids from `vocab_size` up) is silent; half a character is U+FFFD."""
+        """Ids to text. Padding (ids ≥ `vocab_size`) is skipped; half a character is U+FFFD."""
         ids = ids.tolist() if isinstance(ids, torch.Tensor) else list(ids)
         if any(i < 0 for i in ids):
-            raise ValueError(f"token ids are never negative, but these hold {min(ids)}")
+            raise ValueError(f"token ids must be ≥ 0, got {min(ids)}; use ids from encode or batch")
         return to_text(b"".join(self._spelling[i] for i in ids if i < self.vocab_size))
 
     def tokens(self, text: str) -> list[str]:
-        r"""One readable string a token, for figures; part of a character is shown as \xe7\xba."""
+        r"""One readable string per token, for figures; part of a character is shown as \xe7\xba."""
         return [self._spelling[i].decode("utf-8", "backslashreplace") for i in self.encode(text)]
 
-    # 5. What the model reads ----------------------------------------------------------------------
-    def batch(self, captions: Sequence[str], length: int, dropout=0.0, rng=None) -> torch.Tensor:
+    # 5. Batches -----------------------------------------------------------------------------------
+    def batch(
+        self,
+        captions: Sequence[str],
+        length: int,
+        dropout: float = 0.0,
+        rng: random.Random | None = None,
+    ) -> torch.Tensor:
         """Captions, lower-cased, to int64 B T with T = `length`.
 
-        Position t past a caption's end holds vocab_size + t: the paper learns a padding token for
-        EACH position (section 2.2), so a model embeds vocab_size + length ids. A caption that does
-        not fit is cut, with a warning that shows what was lost.
+        Position t after a caption's end is vocab_size + t: the paper learns a padding token for
+        EACH position (section 2.2), so a model embeds vocab_size + length ids. A caption that is
+        too long is truncated, with a warning that quotes the lost text.
         """
         if isinstance(captions, str):
-            raise TypeError("captions is one string; give a list of captions: batch([caption], 32)")
+            raise TypeError("captions must be a list, got one string; use batch([caption], length)")
         rows = self.empty_captions(len(captions), length)  # B T
         for row, caption in zip(rows, captions, strict=True):
             caption = caption.lower()
             ids = self.encode(caption, dropout, rng)
-            if dropout and len(ids) > length:  # a rarer spelling must not cost the caption words
+            if dropout and len(ids) > length:  # dropout must not truncate a caption
                 ids = self.encode(caption)
             if len(ids) > length:
                 data, kept = to_bytes(caption), sum(len(self._spelling[i]) for i in ids[:length])
-                while data[kept] & 0xC0 == 0x80:  # the cut is inside a character: all of it is lost
+                while data[kept] & 0xC0 == 0x80:  # inside a character: all of it is lost
                     kept -= 1
                 cut = f"caption cut from {len(ids)} to {length} tokens"
                 warnings.warn(f"{cut}; dropped: {to_text(data[kept:])!r}", stacklevel=2)
@@ -242,22 +249,22 @@ class Tokenizer:
         return rows
 
     def empty_captions(self, n: int, length: int) -> torch.Tensor:
-        """The empty caption, all padding, int64 n T: what guidance takes as "no condition"."""
+        """n empty captions, all padding, int64 n T: the unconditional input of guidance."""
         if length < 1:
-            raise ValueError(f"length is the number of text positions, 1 or more, not {length}")
+            raise ValueError(f"length must be ≥ 1 text position, got {length}; try 32")
         return torch.arange(self.vocab_size, self.vocab_size + length).repeat(n, 1)
 
     # 6. On disk -----------------------------------------------------------------------------------
     FORMAT = "minidalle tokenizer 1"
 
     def to_json(self) -> dict:
-        """Plain JSON values. The merges are all there is to know; vocab_size guards them."""
+        """Plain JSON values: the merges, and vocab_size as a checksum."""
         merges = [list(pair) for pair in self.merges]
         return {"format": self.FORMAT, "vocab_size": self.vocab_size, "merges": merges}
 
     @classmethod
     def from_json(cls, d: dict, file: str | Path = "tokenizer JSON") -> Tokenizer:
-        """The inverse of `to_json`; MinidalleError, naming `file`, when d is not a tokenizer."""
+        """The inverse of `to_json`. Raises MinidalleError, with `file`, if d is not a tokenizer."""
 
         def check(ok: bool, cause: str) -> None:
             if not ok:
@@ -278,12 +285,12 @@ class Tokenizer:
         return cls(merges)
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON file, whole or not at all. Raises MinidalleError."""
+        """Write one JSON file atomically. Raises MinidalleError."""
         write_file(path, json.dumps(self.to_json()).encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Read what `save` wrote; MinidalleError, naming the file, when that is not possible."""
+        """Read a file written by `save`. Raises MinidalleError with the file name."""
         try:
             d = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:

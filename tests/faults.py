@@ -30,39 +30,67 @@ class Row(NamedTuple):
 
 
 ROWS = [
-    Row("kill -9 while saving", "training/test_checkpoint",
-        "test_kill_at_random_moments_over_one_checkpoint test_kill_at_random_moments_in_a_run"
-        " test_kill_at_every_touch_of_the_disk test_killed_between_the_two_renames"
-        " test_leftovers_are_swept"),
-    Row("disk full", "training/test_checkpoint",
-        "test_disk_full test_disk_full_in_a_run test_no_space_wherever_it_strikes"),
+    Row("kill -9 while saving a checkpoint", "training/test_checkpoint",
+        "test_kill_at_random_moments_over_one_checkpoint"
+        " test_kill_at_random_moments_in_a_directory test_kill_at_every_touch_of_the_disk"
+        " test_leftovers_are_swept test_a_reader_always_sees_a_whole_checkpoint"),
+    Row("kill -9 while saving a bundle", "test_files",
+        "test_kill_at_random_moments_over_one_directory test_kill_at_random_moments_over_one_file"
+        " test_kill_at_every_touch_of_the_disk test_kill_at_every_touch_of_one_file"
+        " test_killed_between_the_two_renames"
+        " test_leftovers_are_swept_and_those_of_others_left_alone"),
+    Row("something else in a bundle's place", "test_files",
+        "test_strangers_are_never_replaced test_a_home_directory_is_not_replaced"),
+    Row("disk full for a checkpoint", "training/test_checkpoint",
+        "test_disk_full test_no_space_wherever_it_strikes test_no_space_at_the_opening"),
+    Row("disk full for a bundle", "test_files",
+        "test_disk_full test_disk_full_for_one_file test_no_space_wherever_it_strikes"
+        " test_the_disk_fails_twice"),
     Row("disk full for the small files", "cli/test_commands",
         "test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room"),
-    Row("a run whose source.json is damaged", "training/test_stages",
+    Row("a run whose source.json is damaged", "training/test_run",
         "test_a_run_whose_source_is_damaged_says_what_to_do"),
-    Row("truncated", "training/test_checkpoint", "test_truncated"),
-    Row("one byte flipped", "training/test_checkpoint",
-        "test_one_byte_flipped test_one_byte_flipped_anywhere_in_the_manifest"),
-    Row("a pickle in disguise", "training/test_checkpoint",
+    Row("a checkpoint truncated", "training/test_checkpoint", "test_truncated"),
+    Row("a bundle truncated", "test_files", "test_truncated test_a_file_is_missing"),
+    Row("one byte of a checkpoint flipped", "training/test_checkpoint",
+        "test_one_byte_flipped test_one_byte_changed_that_no_parser_minds"),
+    Row("one byte of a bundle flipped", "test_files",
+        "test_one_byte_flipped test_one_bit_flipped_anywhere_in_the_manifest"),
+    Row("a damaged checkpoint in a run", "training/test_checkpoint",
+        "test_a_damaged_newest_is_passed_over"
+        " test_a_good_checkpoint_is_not_deleted_for_a_damaged_one"),
+    Row("a pickle in place of a checkpoint", "training/test_checkpoint",
+        "test_a_pickle_in_disguise test_what_is_no_safetensors_file"
+        " test_a_safetensors_file_of_somebody_else"),
+    Row("a pickle in a bundle", "test_files",
         "test_a_pickle_in_disguise test_no_pickle_in_the_package"),
-    Row("config and weights disagree", "training/test_checkpoint",
-        "test_config_and_weights_disagree test_keys_that_disagree"),
+    Row("a link or a pipe", "test_files",
+        "test_a_link_is_not_followed test_a_fifo_does_not_hang test_only_plain_files_are_read"),
+    Row("config and weights disagree", "test_bundle",
+        "test_config_and_weights_disagree test_keys_that_disagree"
+        " test_weights_that_do_not_fit_the_config"),
+    Row("a bundle without one of its parts", "test_bundle",
+        "test_a_bundle_without_one_of_its_parts test_a_config_without_one_of_the_models"),
     Row("read-only directory", "training/test_checkpoint",
         "test_a_place_that_not_even_root_can_write test_read_only_directory_fails_before_step_0"),
     Row("two writers, one run directory", "training/test_checkpoint",
         "test_two_writers test_two_writers_in_one_notebook"),
-    Row("a bundle from an older format", "training/test_checkpoint",
-        "test_format_1_loads_for_ever test_another_format_says_what_to_do"),
+    Row("a checkpoint of another format", "training/test_checkpoint",
+        "test_another_format_says_what_to_do"
+        " test_a_directory_of_an_older_release_says_what_to_do"),
+    Row("a bundle of another format", "test_files",
+        "test_another_format_says_what_to_do test_format_1_loads_for_ever"),
+    Row("a bundle of November 2026", "test_bundle", "test_old_names_load_to_the_same_weights"),
     Row("SIGINT, SIGTERM", "cli/test_commands", "test_a_signal_ends_the_step_saves_and_resumes"),
     Row("Ctrl-C while a process is made", "training/test_background",
         "test_ctrl_c_while_it_is_being_made_is_no_traceback"),
     Row("NaN or infinite loss", "training/test_trainer",
         "test_a_loss_that_is_not_finite_stops_the_run_unharmed"
         " test_an_absurd_learning_rate_is_told"),
-    Row("the last good state after a NaN", "training/test_stages",
+    Row("the last good state after a NaN", "training/test_run",
         "test_what_was_reached_before_a_loss_that_is_not_finite_is_saved"),
     Row("stopped and resumed", "training/test_trainer", "test_a_resumed_run_is_bit_identical"),
-    Row("a stage stopped and resumed", "training/test_stages",
+    Row("a stage stopped and resumed", "training/test_run",
         "test_a_stage_that_was_stopped_goes_on_bit_for_bit"
         " test_a_crash_costs_no_more_than_the_steps_since_the_last_save"),
     Row("another number of processes", "training/test_distributed",
@@ -75,12 +103,12 @@ ROWS = [
     Row("device missing", "training/test_trainer", "test_a_missing_device_lists_those_there_are"),
     Row("nothing to learn from", "datasets/test_image_folder",
         "test_nothing_to_learn_from test_every_picture_is_bad"),
-    Row("batch larger than the data", "training/test_stages",
+    Row("batch larger than the data", "training/test_run",
         "test_a_batch_larger_than_the_data_is_refused"
         " test_clip_says_when_there_are_too_few_captions"),
-    Row("a batch that cannot be shared out", "training/test_stages",
+    Row("a batch that cannot be shared out", "training/test_run",
         "test_a_batch_that_cannot_be_shared_out_is_refused_before_any_stage"),
-    Row("going on with other data", "training/test_stages",
+    Row("going on with other data", "training/test_run",
         "test_a_run_goes_on_with_what_it_began_with"),
     Row("not a picture, or truncated", "datasets/test_image_folder",
         "test_truncated_pictures_and_no_pictures_are_skipped_and_listed"
@@ -123,12 +151,12 @@ class Recorder:
         MinidalleError.__init__ = init
         warn = warnings.warn
 
-        def choose_facts(message, category=None, *arguments, **options) -> None:
+        def record(message, category=None, *arguments, **options) -> None:
             if category in (None, UserWarning):
                 recorder.messages.setdefault(recorder.now, str(message))
             warn(message, category, *arguments, **options)
 
-        warnings.warn = tell
+        warnings.warn = record
 
     def pytest_runtest_setup(self, item) -> None:
         self.now = item.nodeid.split("[")[0]

@@ -40,7 +40,7 @@ INFO = {
 
 @pytest.fixture(scope="module")
 def tiny() -> Bundle:
-    """All four parts, untrained; each number of the configs differs from its default."""
+    """All four parts, small; no two weights are alike, so that none can be exchanged unseen."""
     torch.manual_seed(0)
     captions = ["a red cat on the grass", "a blue cat on the sand", "草地上的一只红色的猫"]
     tokenizer = Tokenizer.train(captions, 280)
@@ -53,6 +53,9 @@ def tiny() -> Bundle:
         CLIPConfig(vocab_size=tokenizer.vocab_size, text_length=5, image_size=16, patch=4,
                    width=16, image_layers=1, text_layers=2, heads=2, embedding=6)
     )  # fmt: skip
+    for model in (dvae, prior, clip):
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
     return Bundle(tokenizer, dvae, prior, clip, INFO)
 
 
@@ -139,9 +142,11 @@ def test_a_part_of_another_kind(tiny, tmp_path, part):
     files = files_of(path)
     del files[part]
     stem, _, suffix = part.partition(".")
-    wrong = (f"{stem}.json", b"{}") if suffix == "safetensors" else (
-        f"{stem}.safetensors", tensor_bytes({}))  # fmt: skip
-    write_directory(path, files | dict([wrong]))
+    if suffix == "safetensors":
+        files[f"{stem}.json"] = b"{}"
+    else:
+        files[f"{stem}.safetensors"] = tensor_bytes({})
+    write_directory(path, files)
     refused(path, f"{path} is not a bundle: it has no {stem}")
 
 
@@ -152,7 +157,14 @@ def test_a_config_without_one_of_the_models(tiny, tmp_path, model):
     config = json.loads(files["config.json"])
     del config[model]
     write_directory(path, files | {"config.json": to_json(config)})
-    refused(path, f"{path} is not a bundle: it has no config of the {model}")
+    refused(path, f"{path / 'config.json'} has no config of {model}")
+
+
+@pytest.mark.parametrize("document", [b"3", b"[]", b"null", b'{"dvae": 3}', b'{"dvae": []}'])
+def test_a_config_that_is_none(tiny, tmp_path, document):
+    path = save_bundle(tmp_path / "bundle", tiny)
+    write_directory(path, files_of(path) | {"config.json": document})
+    refused(path, f"{path / 'config.json'} has no config of dvae")
 
 
 def test_what_is_no_bundle_at_all(tiny, tmp_path):
@@ -173,7 +185,58 @@ def test_weights_that_do_not_fit_the_config(tiny, tmp_path, name):
     first = next(iter(weights))
     weights[first] = torch.zeros(1, 2, 3, 4, 5)
     write_directory(path, files | {f"{name}.safetensors": tensor_bytes(weights)})
-    refused(path, f"{path} does not fit", f"{first} is (1, 2, 3, 4, 5) in the file and")
+    refused(
+        path, f"{path / f'{name}.safetensors'} does not fit this model",
+        f"{first} is (1, 2, 3, 4, 5) in the file and",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_that_are_no_numbers(tiny, tmp_path, name, value):
+    """Catches a bundle that loads and draws nothing but grey."""
+    path = save_bundle(tmp_path / "bundle", tiny)
+    files = files_of(path)
+    weights = parse_tensors(files[f"{name}.safetensors"])
+    last = list(weights)[-1]
+    weights[last].reshape(-1)[-1] = value
+    write_directory(path, files | {f"{name}.safetensors": tensor_bytes(weights)})
+    refused(path, f"{path / f'{name}.safetensors'}: {last} holds NaN or infinite weights")
+
+
+def test_a_config_too_large_for_any_memory(tiny, tmp_path):
+    """Catches memory that is allocated for what the file says, before the two are compared."""
+    path = save_bundle(tmp_path / "bundle", tiny)
+    files = files_of(path)
+    config = json.loads(files["config.json"])
+    config["prior"]["width"] = 1 << 16
+    write_directory(path, files | {"config.json": to_json(config)})
+    refused(path, f"{path / 'prior.safetensors'} does not fit this model", "16 in the file")
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [("prior", "vocab_size"), ("clip", "vocab_size"), ("prior", "codes"), ("prior", "grid"),
+     ("clip", "image_size")],
+)  # fmt: skip
+def test_parts_that_were_not_trained_together(tiny, tmp_path, model, field):
+    """Catches parts of two bundles in one: it draws, and what it draws means nothing."""
+    config = getattr(tiny, model).config
+    other = dataclasses.replace(config, **{field: 2 * getattr(config, field)})
+    mixed = tiny._replace(**{model: MODELS[model][0](other)})
+    path = save_bundle(tmp_path / "bundle", mixed)
+    ours = "the prior" if model == "prior" else "CLIP"
+    refused(
+        path, f"{path}: {ours}'s {field} is {getattr(other, field)} and ",
+        f"has {getattr(config, field)}: these parts were not trained together",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("info", [b"3", b"[]", b'{"words": "cat"}', b'{"words": [1]}'])
+def test_words_that_are_none(tiny, tmp_path, info):
+    path = save_bundle(tmp_path / "bundle", tiny)
+    write_directory(path, files_of(path) | {"info.json": info})
+    refused(path, f"{path / 'info.json'}: words is not a list of texts")
 
 
 def test_a_config_of_another_release(tiny, tmp_path):

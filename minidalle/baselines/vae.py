@@ -19,7 +19,7 @@ from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from minidalle.dvae import residual_stack
-from minidalle.errors import MinidalleError
+from minidalle.errors import MinidalleError, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,10 @@ class VAEConfig:
     beta: float = 1.0  # weight of the KL term; 1 is the ELBO (Higgins et al. 2017 raise it)
 
     def __post_init__(self) -> None:
+        check_fields(
+            self, image_size=(1, 4096), latent=(1, 65_536), patch=(1, 4096), width=(4, 65_536),
+            blocks=(1, 100), noise=(1e-6, 1e6), beta=(0, 1e6),
+        )  # fmt: skip
         if self.image_size % self.patch:
             raise MinidalleError(
                 f"image_size {self.image_size} is not a multiple of patch {self.patch}; change one"

@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import sys
 from functools import partial
-from pathlib import Path
 
-from tqdm import tqdm
-
-from minidalle.cli.errors import check_writable
+from minidalle.cli.arguments import check_writable, path
+from minidalle.cli.errors import print_note
+from minidalle.cli.progress import progress_bar
 from minidalle.evaluation import report
 from minidalle.pipeline import MiniDALLE
 
@@ -17,13 +15,13 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """The command and its options."""
     p = commands.add_parser("evaluate", help="measure caption fidelity with the exact judge")
     p.set_defaults(run=evaluate)
-    p.add_argument("--bundle", type=Path, help="a trained bundle (the one that ships)")
+    p.add_argument("--bundle", type=path, help="a trained bundle (the one that ships)")
     p.add_argument("--split", choices=("validation", "compositions"), default="validation")
     p.add_argument("--language", choices=("en", "zh"), default="en")
     p.add_argument("--captions", type=int, default=600, help="how many captions (600)")
     p.add_argument("--candidates", type=int, nargs="+", default=[1, 32], help="best of (1 32)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the report here as well")
+    p.add_argument("--json", type=path, metavar="FILE", help="write the report here as well")
     return p
 
 
@@ -34,8 +32,8 @@ def evaluate(args: argparse.Namespace) -> None:
         check_writable(args.json)
     model = MiniDALLE.load(args.bundle, args.device)
     if not model.info.get("source", "the storybook").startswith("the storybook"):
-        print(f"note: trained on {model.info['source']}; judged on the storybook", file=sys.stderr)
-    bar = partial(tqdm, total=args.captions, desc="judging", unit="caption")
+        print_note(f"trained on {model.info['source']}; judged on the storybook")
+    bar = partial(progress_bar, total=args.captions, desc="judging", unit="caption")
     measured, _ = report.evaluate(
         model, args.split, args.language, args.captions, args.candidates, args.seed, bar
     )

@@ -7,9 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from minidalle.cli.errors import check_writable
+from minidalle.cli.arguments import check_writable, path
+from minidalle.cli.errors import print_note, printable
+from minidalle.cli.progress import progress_bar
 from minidalle.pipeline import MiniDALLE
 
 
@@ -25,8 +25,8 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p.add_argument("--guidance", type=float, help="how hard to follow the caption; 1 is plain")
     p.add_argument("--top-k", type=int, help="draw among the k likeliest codes only")
     p.add_argument("--top-p", type=float, help="draw among codes that reach this probability")
-    p.add_argument("--bundle", type=Path, help="a trained bundle (the one that ships)")
-    p.add_argument("--out", type=Path, default=Path("pictures.png"), help="(pictures.png)")
+    p.add_argument("--bundle", type=path, help="a trained bundle (the one that ships)")
+    p.add_argument("--out", type=path, default=Path("pictures.png"), help="(pictures.png)")
     p.add_argument("--show", action="store_true", help="open the pictures as well")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
@@ -38,14 +38,15 @@ def generate(args: argparse.Namespace) -> None:
     check_writable(args.out, is_picture=True)
     model = MiniDALLE.load(args.bundle, args.device)
     steps = model.dvae.config.grid**2
-    bar = partial(tqdm, total=steps, desc="drawing", unit="code", disable=args.json or None)
+    show = not args.json and sys.stderr.isatty()  # seconds: no lines for a log file
+    bar = partial(progress_bar, total=steps, desc="drawing", unit="code", show=show)
     ranked = model.generate(
         args.caption, args.candidates, args.keep, args.seed, progress=bar,
         temperature=args.temperature, guidance=args.guidance, top_k=args.top_k, top_p=args.top_p,
     )  # fmt: skip
     out = ranked.save(args.out)
     if args.show and _no_screen():
-        print(f"note: no screen here to show them on; open {out}", file=sys.stderr)
+        print_note(f"no screen here to show them on; open {out}")
     elif args.show:
         ranked.strip().show(title=ranked.caption)  # in the system's own viewer
     if args.json:
@@ -56,7 +57,9 @@ def generate(args: argparse.Namespace) -> None:
         }, ensure_ascii=False))  # fmt: skip
     else:
         scores = ", ".join(f"{s:.3f}" for s in ranked.scores)
-        print(f"{out}: best {len(ranked.scores)} of {args.candidates}, similarity {scores}")
+        print(
+            printable(f"{out}: best {len(ranked.scores)} of {args.candidates}, similarity {scores}")
+        )
 
 
 def _no_screen() -> bool:

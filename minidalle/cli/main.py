@@ -5,14 +5,16 @@ the next step, saved, with 130 and 143.
 """
 
 import argparse
+import signal
 import sys
 
-from minidalle.cli import evaluate, generate, grade, train
-from minidalle.cli.errors import exit_status
+from minidalle.cli.streams import repair_streams
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
+    from minidalle.cli import evaluate, generate, grade, train  # with torch: two seconds
+
     top = argparse.ArgumentParser(prog="minidalle", description="Text becomes pictures.")
     commands = top.add_subparsers(dest="command", required=True)
     for module in (generate, train, evaluate):
@@ -24,8 +26,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well."""
+    # Ctrl-C while torch is imported ends the process at once, without a traceback.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    repair_streams()
+    from minidalle.cli.errors import exit_status
+
     argv = sys.argv[1:] if argv is None else argv
     if argv[:2] == ["check", "progress"]:  # what `grade` was called before
         argv = ["grade", *argv[2:]]
     args = parser().parse_args(argv)
+    signal.signal(signal.SIGINT, before)
     return exit_status(lambda: args.run(args))

@@ -2,25 +2,23 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
+import torch
 
-from minidalle.cli.progress import (
-    GracefulInterrupt,
-    train_in_background,
-    train_with_progress,
-    wait_for,
-)
+from minidalle.cli.arguments import path
+from minidalle.cli.errors import exit_status, print_note, printable
+from minidalle.cli.progress import GracefulInterrupt, progress_bar, train_with_progress, wait_for
 from minidalle.datasets.archives import unpack
 from minidalle.datasets.image_folder import CaptionedImageFolder
-from minidalle.datasets.source import FolderSource
+from minidalle.datasets.source import FolderSource, Source
 from minidalle.tensors import pick_device
+from minidalle.tokenizer import Tokenizer
 from minidalle.training import distributed
 from minidalle.training.background import BackgroundProcess
-from minidalle.training.presets import preset
+from minidalle.training.presets import Preset, preset
 from minidalle.training.run import TrainingRun
 from minidalle.training.stages import NAMES
 from minidalle.world.storybook import Storybook
@@ -32,10 +30,10 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p.set_defaults(run=train)
     p.add_argument("stage", choices=(*NAMES, "all"))
     p.add_argument("--preset", help="smoke, class or full (class)")
-    p.add_argument("--data", type=Path, metavar="FOLDER",
+    p.add_argument("--data", type=path, metavar="FOLDER",
                    help="your own pictures, a folder or a .zip (the storybook)")  # fmt: skip
     p.add_argument("--strict", action="store_true", help="fail on the first bad picture in --data")
-    p.add_argument("--out", type=Path, help="where checkpoints go (runs/PRESET)")
+    p.add_argument("--out", type=path, help="where checkpoints go (runs/PRESET)")
     p.add_argument("--accumulate", type=int, default=1, metavar="N",
                    help="microbatches per update, to save memory; not for CLIP (1)")  # fmt: skip
     p.add_argument("--batch-size", type=int, metavar="N",
@@ -50,41 +48,73 @@ def train(args: argparse.Namespace) -> None:
     """Train; under torchrun, as one of its processes."""
     device = distributed.init(pick_device(args.device))
     is_main = distributed.is_main_process()  # the others train as well, in silence
-    chosen = preset(args.preset).with_training(batch_size=args.batch_size)
-    chosen = chosen.with_training("dvae", "prior", accumulate=args.accumulate)
-    chosen = chosen.with_training(args.stage, lr=args.lr)
-    out = args.out or Path("runs") / chosen.name
-    source = _source(args, out, chosen.models["dvae"].image_size, is_main)
-    run = TrainingRun(chosen, source, out, device)
+    run = _training_run(args, device, is_main)
     names = NAMES if args.stage == "all" else (args.stage,)
     for name in names:
         run.check(name)  # before the first of them takes an hour
-    # On a CPU alone, CLIP trains while the prior does.
-    in_parallel = args.stage == "all" and distributed.world_size() == 1 and run.device.type == "cpu"
-    background = BackgroundProcess(train_in_background, run, "clip", args.resume)
+    alone_on_cpu = distributed.world_size() == 1 and run.device.type == "cpu"
+    background = _background(args) if args.stage == "all" and alone_on_cpu else None
     with GracefulInterrupt() as interrupt, ExitStack() as stack:
         for name in names:
             if name == "tokenizer":
-                tokenizer = run.tokenizer()
-                if is_main:
-                    print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
-                    _note_long_captions(source, tokenizer, chosen.models["prior"].text_length)
-            elif name == "clip" and in_parallel:
+                _train_tokenizer(run, is_main)
+            elif name == "clip" and background:
                 if status := wait_for(background, interrupt):
                     sys.exit(status)
             else:
-                if name == "prior" and in_parallel:
+                if name == "prior" and background:
                     stack.enter_context(background)
-                if status := train_with_progress(run, name, args.resume, interrupt):
+                companion = background if name == "prior" else None
+                if status := train_with_progress(
+                    run, name, args.resume, interrupt, background=companion
+                ):
                     sys.exit(status)
     distributed.shutdown()
     if args.stage == "all" and is_main:
         print(f"bundle: {run.assemble()}")
 
 
-def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool):
+def _training_run(
+    args: argparse.Namespace, device: torch.device | None, is_main: bool
+) -> TrainingRun:
+    chosen = preset(args.preset).with_training(batch_size=args.batch_size)
+    chosen = chosen.with_training("dvae", "prior", accumulate=args.accumulate)
+    chosen = chosen.with_training(args.stage, lr=args.lr)
+    out = args.out or Path("runs") / chosen.name
+    return TrainingRun(chosen, _source(args, out, chosen, is_main), out, device)
+
+
+def _background(args: argparse.Namespace) -> BackgroundProcess | None:
+    """On a CPU, CLIP trains while the prior does; None where the system has no shared locks."""
+    try:
+        return BackgroundProcess(train_clip, args)
+    except OSError as error:  # no /dev/shm, as in some containers
+        print_note(f"no second process here ({error.strerror}): CLIP is trained after the prior")
+        return None
+
+
+def train_clip(args: argparse.Namespace) -> int:
+    """The work of the background process, with its bar under the parent's."""
+
+    def work() -> int:
+        run = _training_run(args, pick_device("cpu"), is_main=False)
+        with GracefulInterrupt() as interrupt:
+            return train_with_progress(run, "clip", args.resume, interrupt, position=1)
+
+    return exit_status(work)
+
+
+def _train_tokenizer(run: TrainingRun, is_main: bool) -> None:
+    tokenizer = run.tokenizer()
+    if is_main:
+        print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
+        _note_long_captions(run.source, tokenizer, run.preset.models["prior"].text_length)
+
+
+def _source(args: argparse.Namespace, out: Path, chosen: Preset, is_main: bool) -> Source:
     """The storybook, or the pictures of --data, with a report of what could not be read."""
 
+    image_size = chosen.models["dvae"].image_size
     if not args.data:
         return Storybook(image_size)
     data = args.data
@@ -93,20 +123,25 @@ def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool)
             unpack(data, out / "pictures")
         distributed.barrier()
         data = unpack(data, out / "pictures")
-    bar = partial(tqdm, desc="reading pictures", unit="picture", disable=not is_main)
+
+    def bar(names: Iterable[str]) -> Iterable[str]:
+        names = list(names)
+        return progress_bar(
+            names, total=len(names), desc="reading pictures", unit="picture", show=is_main
+        )
+
     folder = CaptionedImageFolder(data, image_size, strict=args.strict, progress=bar)
     if is_main:
-        print(folder.report(), file=sys.stderr)
+        print("\n".join(map(printable, folder.report().splitlines())), file=sys.stderr)
     return FolderSource(folder)
 
 
-def _note_long_captions(source, tokenizer, length: int) -> None:
+def _note_long_captions(source: Source, tokenizer: Tokenizer, length: int) -> None:
     """One line for all of them, and not one for each as it is read."""
     captions = {source.caption("train", i) for i in range(source.epoch or 0)}
     long = [c for c in captions if len(tokenizer.encode(c.lower())) > length]
     if long:
-        print(
-            f"note: {len(long)} of {len(captions)} captions are longer than {length} tokens and are"
-            f" cut there, for instance {long[0]!r}",
-            file=sys.stderr,
+        print_note(
+            f"{len(long)} of {len(captions)} captions are longer than {length} tokens and are cut"
+            f" there, for instance {long[0][:80]!r}"
         )

@@ -1,1 +1,1 @@
-"""Where training pictures and captions come from: the `Source` protocol and one's own folders."""
+"""Sources of training pictures and captions: the `Source` protocol, and folders of pictures."""

@@ -1,8 +1,7 @@
-"""A folder of pictures that came as one .zip: unpacked whole, or refused whole.
+"""Zip archives of pictures: unpacked completely, or not at all.
 
-An archive is a list of names, each with bytes to be written there, by someone else. Before the
-first byte is written, every entry is looked at: none may lead out of the folder, be a link, or
-swell to more than a disk should hold.
+An archive from a stranger may write outside its folder, create links, or fill the disk. Every entry
+is therefore checked before the first byte is written.
 """
 
 import lzma
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from minidalle.errors import MinidalleError
 
-MAX_BYTES = 20_000_000_000  # unpacked; a zip bomb of 42 kB holds 4.5 PB
+MAX_BYTES = 20_000_000_000  # unpacked; a zip bomb of 42 kB unpacks to 4.5 PB
 MAX_FILES = 1_000_000
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError,
            NotImplementedError)  # fmt: skip
@@ -23,21 +22,21 @@ CLASH = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 def unpack(archive: Path, into: Path) -> Path:
-    """Unpack `archive` into a folder of its own under `into`, and return that folder.
+    """Unpack `archive` into a new folder in `into`, and return that folder.
 
-    What was unpacked before is not unpacked again. Raises MinidalleError, and leaves nothing
-    behind, where it is no sound zip archive or any entry of it is refused.
+    If the same archive was unpacked there before, its folder is returned unchanged. Raises
+    MinidalleError, and leaves no files behind, if the archive is invalid or an entry is refused.
     """
     try:
         with zipfile.ZipFile(archive) as file:
             entries = file.infolist()
-            _inspect(archive, entries)
+            _check_entries(archive, entries)
             listing = repr([(e.filename, e.CRC, e.file_size) for e in entries])
             folder = into / f"{archive.stem}-{zlib.crc32(listing.encode()):08x}"
             if folder.is_dir():
                 return folder
             staging = folder.with_name(f".{folder.name}")
-            shutil.rmtree(staging, ignore_errors=True)  # a run that was killed left it half done
+            shutil.rmtree(staging, ignore_errors=True)  # left incomplete by a killed run
             staging.mkdir(parents=True)
             try:
                 _extract(file, staging)
@@ -47,49 +46,49 @@ def unpack(archive: Path, into: Path) -> Path:
             return folder
     except DAMAGED as error:
         raise MinidalleError(
-            f"{archive}: no sound zip archive ({error}); nothing was unpacked. Fetch or make it"
-            " anew, or unpack it yourself and name the folder"
+            f"{archive}: not a valid zip archive ({error}); nothing was unpacked. Download or make"
+            " it again, or unpack it yourself and name the folder"
         ) from error
     except OSError as error:
         raise MinidalleError(
-            f"{archive}: cannot be unpacked into {into} ({error.strerror or error}); nothing was"
-            " left behind. Make room, or choose another --out"
+            f"{archive}: cannot be unpacked into {into} ({error.strerror or error}); no files were"
+            " left behind. Free some space, or choose another --out"
         ) from error
 
 
 def _extract(file: zipfile.ZipFile, into: Path) -> None:
-    """Write every entry. Raises one of DAMAGED where the archive is at fault, and not the disk."""
+    """Write every entry. Raises one of DAMAGED for a bad archive, OSError for a bad disk."""
     try:
         file.extractall(into)
     except CLASH as error:
-        raise zipfile.BadZipFile("a file and a folder in it have one name") from error
+        raise zipfile.BadZipFile("a file and a folder in it have the same name") from error
     except OSError as error:
-        if error.errno is None:  # of bzip2's decoder
+        if error.errno is None:  # raised by bzip2's decoder for bad data
             raise zipfile.BadZipFile(str(error)) from error
         raise
 
 
-def _inspect(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
-    """Refuse the archive for the first entry that has no place in a folder of pictures."""
+def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
+    """Raise MinidalleError for the first unsafe entry, or if the total is too large."""
     for entry in entries:
         name = entry.filename
-        trouble = (
-            "leads out of the folder"
+        problem = (
+            "points outside the folder"
             if name.startswith("/") or "\\" in name or re.match("[A-Za-z]:", name)
             or ".." in name.split("/")
             else "is a link" if stat.S_ISLNK(entry.external_attr >> 16)
             else "is encrypted" if entry.flag_bits & 1
             else None
         )  # fmt: skip
-        if trouble:
+        if problem:
             raise MinidalleError(
-                f"{archive}: {name!r} {trouble}; nothing was unpacked. Make the archive anew from"
+                f"{archive}: {name!r} {problem}; nothing was unpacked. Make the archive again from"
                 " the folder of pictures alone"
             )
     size = sum(entry.file_size for entry in entries)
     if size > MAX_BYTES or len(entries) > MAX_FILES:
         raise MinidalleError(
             f"{archive}: {len(entries)} files, {size / 1e9:.1f} GB unpacked; at most {MAX_FILES}"
-            f" and {MAX_BYTES / 1e9:g} GB are taken, nothing was unpacked. Make it smaller, or"
+            f" and {MAX_BYTES / 1e9:g} GB are allowed, nothing was unpacked. Make it smaller, or"
             " unpack it yourself and name the folder"
         )

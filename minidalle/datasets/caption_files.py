@@ -1,67 +1,74 @@
-"""Captions as they stand in files: UTF-8 text, JSON lines, CSV."""
+"""Captions from files: UTF-8 text, JSON lines, CSV."""
 
 import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from minidalle.datasets.problems import Unusable
 
+Row = dict[str, Any]  # column: value; values may have any type
+
 
 def read_text(data: bytes) -> str:
-    """Decode UTF-8, byte order mark or none; Unusable names the line, and guesses, but aloud.
+    """Decode UTF-8 with or without a byte order mark. Raises Unusable with the line number.
 
-    The guess is never used: what is 猫 in one encoding is è in another, and only the author knows.
+    For a line that is valid GBK, the message quotes its GBK reading. The function never returns
+    that reading: 猫 in GBK has the bytes of è in UTF-8, and only the author knows the encoding.
     """
     for number, line in enumerate(data.split(b"\n"), 1):
         if b"\0" in line:
             raise Unusable(f"line {number}: not UTF-8 (UTF-16, perhaps); save it as UTF-8")
         try:
             line.decode("utf-8")
-        except UnicodeDecodeError as fault:
+        except UnicodeDecodeError as error:
             remedy = "save it as UTF-8"
             with contextlib.suppress(UnicodeDecodeError):
                 guess = line.decode("gb18030").strip()[:24]
                 remedy += (
                     f"; as GBK it reads “{guess}”: if that is right, iconv -f GB18030 -t UTF-8"
                 )
-            raise Unusable(f"line {number}: not UTF-8; {remedy}") from fault
+            raise Unusable(f"line {number}: not UTF-8; {remedy}") from error
     return data.decode("utf-8-sig")
 
 
 def clean_caption(raw: object, line: int) -> str:
-    """A caption as one line, lines joined by spaces; Unusable if there is nothing to learn."""
+    """A caption on one line, its lines joined by spaces. Raises Unusable if it has no text."""
     if raw is None:
         raise Unusable(f"line {line}: no caption; write one under “text”")
     if not isinstance(raw, str):
-        raise Unusable(f"line {line}: the caption is no string; put it in quotes")
+        raise Unusable(f"line {line}: the caption is not a string; put it in quotes")
     caption = " ".join(part.strip() for part in raw.splitlines() if part.strip())
     if not caption:
         raise Unusable(f"line {line}: the caption is empty; write one")
     if re.search("[\ud800-\udfff]", caption):
-        raise Unusable(f"line {line}: half a surrogate pair; write the character itself")
+        raise Unusable(
+            f"line {line}: the caption has half a surrogate pair; write the character itself"
+        )
     return caption
 
 
-def rows_of_jsonl(text: str) -> Iterator[tuple[int, dict]]:
-    """(line number, row); Unusable names the line."""
-    for line, source in enumerate(text.split("\n"), 1):  # splitlines() would cut inside strings
+def read_jsonl(text: str) -> Iterator[tuple[int, Row]]:
+    """(line number, row) of JSON lines. Raises Unusable with the line number."""
+    # split, since splitlines() also breaks at U+2028, which a JSON string may contain
+    for line, source in enumerate(text.split("\n"), 1):
         if not source.strip():
             continue
         try:
             row = json.loads(source)
-        except (ValueError, RecursionError) as fault:
-            raise Unusable(f"line {line}: not JSON ({fault}); write one object a line") from fault
+        except (ValueError, RecursionError) as error:
+            raise Unusable(f"line {line}: not JSON ({error}); write one object per line") from error
         if not isinstance(row, dict):
-            raise Unusable(f'line {line}: no object; write {{"file_name": "…", "text": "…"}}')
+            raise Unusable(f'line {line}: not an object; write {{"file_name": "…", "text": "…"}}')
         yield line, row
 
 
-def rows_of_csv(text: str) -> Iterator[tuple[int, dict]]:
-    """(line number, row); Unusable names the line at which the guilty row begins."""
-    # strict: without it a forgotten quote swallows the rest of the file as one long caption
+def read_csv(text: str) -> Iterator[tuple[int, Row]]:
+    """(line number, row) of CSV. Raises Unusable with the first line of the malformed row."""
+    # strict, since otherwise a missing quote makes the rest of the file one long caption
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     columns: list[str] = []
     line = 1
@@ -70,17 +77,20 @@ def rows_of_csv(text: str) -> Iterator[tuple[int, dict]]:
             if not columns:
                 columns = [column.strip() for column in row]
                 if "file_name" not in columns or not {"text", "caption"} & set(columns):
-                    raise Unusable(f"line {line}: the columns must be file_name,text, not {row}")
+                    raise Unusable(f"line {line}: the columns must be file_name,text, got {row}")
             elif len(row) > len(columns):
                 raise Unusable(
                     f"line {line}: {len(row)} fields for {len(columns)} columns; "
-                    "put quotes around a caption that holds a comma"
+                    "put quotes around a caption with a comma"
                 )
             elif row:
                 yield line, dict(zip(columns, row, strict=False))
             line = rows.line_num + 1
-    except csv.Error as fault:
-        raise Unusable(f"line {line}: not CSV ({fault}); check its quotes") from fault
+    except csv.Error as error:
+        raise Unusable(f"line {line}: not CSV ({error}); check its quotes") from error
 
 
-TABLES = {"metadata.jsonl": rows_of_jsonl, "metadata.csv": rows_of_csv}
+TABLES: dict[str, Callable[[str], Iterator[tuple[int, Row]]]] = {
+    "metadata.jsonl": read_jsonl,
+    "metadata.csv": read_csv,
+}  # the reader of each table, by file name

@@ -1,16 +1,15 @@
-"""Other people's images: a folder of pictures with captions beside them.
+"""Folders of real pictures with captions, prepared for training.
 
-The storybook world never draws a bad image. A real folder holds photos that lie on their side,
-print-ready CMYK, stickers on a transparent ground, half a download, and captions from a program
-that had not heard of Unicode. This module brings such a folder to what a model eats, or says of
-each file why it could not:
+The storybook world has no bad pictures. A real folder has rotated photos, CMYK, transparency,
+incomplete downloads, and captions in other encodings than UTF-8. Each file is either converted or
+listed with the reason why not:
 
-    picture ─ bounded ─ decoded ─ upright RGB, over white ─ centre square ─ uint8 S × S × 3
-    caption ─ UTF-8, or refused: a wrong guess would be learnt as if it were language
+    picture ─ size check ─ decoding ─ upright RGB, over white ─ centre square ─ uint8 S × S × 3
+    caption ─ UTF-8, or an error: a model would learn wrongly decoded text as if it were language
 
-A caption stands beside its picture (`cat.png`, `cat.txt`) or in a table (`metadata.jsonl` or
-`metadata.csv` with `file_name` and `text`, Hugging Face's imagefolder layout). Nothing vanishes
-in silence: `CaptionedImageFolder.report()` lists what was left out.
+A caption is in a text file with the name of its picture (`cat.png`, `cat.txt`), or in a table:
+`metadata.jsonl` or `metadata.csv` with `file_name` and `text`, the layout of Hugging Face's
+imagefolder. `CaptionedImageFolder.report()` lists the files that were left out.
 """
 
 import hashlib
@@ -25,37 +24,37 @@ import numpy as np
 
 from minidalle.datasets.caption_files import TABLES, clean_caption, read_text
 from minidalle.datasets.images import decode, load_image
-from minidalle.datasets.problems import Unusable, one_line, why
+from minidalle.datasets.problems import Unusable, describe_error, format_problem
 from minidalle.errors import MinidalleError
 
-KEEP_BYTES = 1_000_000_000  # the squares stay in memory when all of them together take no more
+KEEP_BYTES = 1_000_000_000  # squares stay in memory if their total size is at most this
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
-FOREIGN = {".heic", ".heif", ".avif", ".svg", ".psd"}  # pictures too: listed, not passed over
+FOREIGN = {".heic", ".heif", ".avif", ".svg", ".psd"}  # not decoded, but listed
 
 
 class CaptionedImageFolder:
     """An indexed set of (image, caption) pairs, sorted by file name.
 
-    Every picture is decoded once while the folder is indexed: a bad one is found now, not in the
-    third hour of training. A picture named on several lines of a table gives several pairs; a table
-    wins over a `.txt`; hidden files are passed over.
+    Indexing decodes every picture once, so that a bad one is found before training begins. A
+    picture on several lines of a table gives several pairs. A table takes precedence over a `.txt`
+    file. Hidden files are ignored.
 
         pairs = CaptionedImageFolder("holiday", image_size=32, progress=tqdm)
         pairs.image(0), pairs.caption(0)  # uint8 32 32 3, "a red boat"
         training, validation = pairs.split(0.1)
 
     Args:
-        folder: where the pictures are; its subfolders belong to it.
-        image_size: side of the square images, in pixels.
-        strict: raise at the first file that would be left out.
-        progress: wraps the list of names while they are decoded, as `tqdm` does.
+        folder: the folder; its subfolders are included.
+        image_size: side of the square images, ≥ 1 pixel.
+        strict: raise an error instead of leaving a file out.
+        progress: wraps the list of names during decoding, as `tqdm` does.
 
     Raises:
-        MinidalleError: there is no folder, no picture, no caption; a table is malformed; a name or
-            a link leads out of the folder. With `strict`, also: a file cannot be used.
+        MinidalleError: there is no folder, no picture or no caption; a table is malformed; a name
+            or a link points outside the folder. With `strict`, also: a file cannot be used.
     """
 
-    skipped: list[tuple[Path, str]]  # what was left out, and why
+    skipped: list[tuple[Path, str]]  # the files that were left out, and the reasons
 
     def __init__(
         self,
@@ -70,34 +69,35 @@ class CaptionedImageFolder:
         self.strict = strict
         self.skipped = []
         if image_size < 1:
-            raise MinidalleError(f"image_size is {image_size}; it must be 1 pixel or more")
+            raise MinidalleError(f"image_size must be ≥ 1 pixel, got {image_size}; try 48")
         if not self.folder.is_dir():
             raise MinidalleError(
-                one_line(self.folder, "no such folder; name one that holds pictures")
+                format_problem(self.folder, "no such folder; name one that holds pictures")
             )
-        captions = self._captions(list(self._walk()))
+        captions = self._read_captions(list(self._walk()))
         keep = len(captions) * 3 * image_size**2 <= KEEP_BYTES
         self._images: dict[str, np.ndarray] = {}
         self._pairs: list[tuple[str, str]] = []
         for name in progress(sorted(captions)):
             try:
                 image = decode(self.folder / name, image_size)
-            except Unusable as fault:
-                self._skip(name, fault)
+            except Unusable as error:
+                self._skip(name, error)
                 continue
             self._pairs += [(name, caption) for caption in captions[name]]
             if keep:
                 self._images[name] = image
         if not self._pairs:
-            why = f"no picture with a caption is left; {len(self.skipped)} left out"
-            first = f", the first {one_line(*self.skipped[0])}" if self.skipped else ""
-            raise MinidalleError(one_line(self.folder, why + first))
+            problem = f"no picture with a caption is left; {len(self.skipped)} left out"
+            if self.skipped:
+                problem += f", the first {format_problem(*self.skipped[0])}"
+            raise MinidalleError(format_problem(self.folder, problem))
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def image(self, i: int) -> np.ndarray:
-        """Image i: uint8 (H W 3, H = W = image_size, values 0 … 255); yours to change."""
+        """Image i as a new array: uint8, H W 3 with H = W = image_size, values 0 … 255."""
         name, _ = self._pairs[i]
         if name in self._images:
             return self._images[name].copy()
@@ -108,84 +108,94 @@ class CaptionedImageFolder:
         return self._pairs[i][1]
 
     def split(self, validation: float = 0.1) -> tuple[Sequence[int], Sequence[int]]:
-        """Indices for training, and for validation: a share of about `validation`, 0 … 1.
+        """Indices for training and for validation.
 
-        The side follows from a hash of the picture's name: it stays when pictures are added, and is
-        one for all captions of a picture. Of a few pictures none may fall to validation;
-        MinidalleError if none is left for training.
+        A hash of the picture's name decides. Adding pictures does not move the others, and all
+        captions of a picture are in one split. With few pictures, validation may be empty.
+
+        Args:
+            validation: expected share of validation pictures, 0 ≤ validation < 1.
+
+        Raises:
+            MinidalleError: no picture is left for training.
         """
         if not 0 <= validation < 1:
-            raise MinidalleError(f"validation is {validation}; it must be 0 or more, less than 1")
+            raise MinidalleError(f"validation must be in [0, 1), got {validation}; try 0.1")
         sides: tuple[list[int], list[int]] = ([], [])
         for i, (name, _) in enumerate(self._pairs):
-            name = unicodedata.normalize("NFC", name)  # macOS may write é as e and an accent
+            name = unicodedata.normalize(
+                "NFC", name
+            )  # macOS may write é as e and a combining accent
             digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
             sides[int.from_bytes(digest[:8], "big") < validation * 2**64].append(i)
         if not sides[0]:
-            why = "all pictures fall to validation; add some, or set validation to 0"
-            raise MinidalleError(one_line(self.folder, why))
+            problem = "all pictures are in validation; add some, or set validation to 0"
+            raise MinidalleError(format_problem(self.folder, problem))
         return sides
 
     def report(self) -> str:
-        """A line for each file left out, then a line that counts."""
-        lines = [one_line(path, reason) for path, reason in self.skipped]
+        """A line per file left out, then a line with the counts."""
+        lines = [format_problem(path, reason) for path, reason in self.skipped]
         pictures = len({name for name, _ in self._pairs})
         count = f"{pictures} pictures with {len(self)} captions; {len(lines)} files left out"
         return "\n".join([*lines, count])
 
-    # --- How the index is made ---
+    # --- Indexing ---
 
     def _skip(self, name: str, reason: object) -> None:
         self.skipped.append((self.folder / name, str(reason)))
         if self.strict:
-            raise MinidalleError(one_line(*self.skipped[-1]))
+            raise MinidalleError(format_problem(*self.skipped[-1]))
 
-    def _refuse_outside(self, name: str, source: str) -> None:
-        """Nothing may lead out of the folder: the user's other files are not training data."""
+    def _check_inside(self, name: str, source: str) -> None:
+        """Raise an error if a name points outside the folder: other files are not training data."""
         try:
             real = Path(os.path.realpath(self.folder / name))
             inside = real.is_relative_to(os.path.realpath(self.folder))
         except ValueError:  # a NUL in the name
             inside = False
         if not inside or re.search("(^|/)[A-Za-z]:", name):  # C:x, a path on a Windows drive
-            why = f"“{name}” is not within {self.folder}; copy the picture there"
-            raise MinidalleError(one_line(source, why))
+            problem = f"“{name}” is not within {self.folder}; copy the picture there"
+            raise MinidalleError(format_problem(source, problem))
 
     def _walk(self) -> Iterator[str]:
         """File names relative to the folder (`sub/cat.png`), in the same order on any machine."""
 
-        def unreadable(fault: OSError) -> None:
-            name = Path(fault.filename).relative_to(self.folder).as_posix()
-            self._skip(name, f"{fault.strerror}; make it readable")
+        def skip_unreadable(error: OSError) -> None:
+            name = Path(error.filename).relative_to(self.folder).as_posix()
+            self._skip(name, f"{error.strerror}; make it readable")
 
-        for top, folders, files in os.walk(self.folder, onerror=unreadable):
+        for top, folders, files in os.walk(self.folder, onerror=skip_unreadable):
             folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
             for entry in folders + sorted(f for f in files if not f.startswith(".")):
                 path = Path(top, entry)
                 name = path.relative_to(self.folder).as_posix()
                 if path.is_symlink():
-                    self._refuse_outside(name, str(path))
+                    self._check_inside(name, str(path))
                 if path.is_file():
                     yield name
-                elif entry in files:  # to open a pipe would be to wait for ever
-                    self._skip(name, "a dead link, or no ordinary file; replace or remove it")
+                elif entry in files:  # opening a pipe would block
+                    self._skip(name, "a dead link or not a regular file; replace or remove it")
 
-    def _captions(self, files: list[str]) -> dict[str, list[str]]:
+    def _read_captions(self, files: list[str]) -> dict[str, list[str]]:
         """The captions of each picture; a picture without one is skipped."""
         pictures = [f for f in files if Path(f).suffix.lower() in PICTURES | FOREIGN]
         texts = {f[:-4]: f for f in files if f.lower().endswith(".txt")}
         tables = [f for f in files if posixpath.basename(f) in TABLES]
         if not pictures and not tables:
-            why = f"no pictures; put some there ({' '.join(sorted(PICTURES))})"
-            raise MinidalleError(one_line(self.folder, why))
+            problem = f"no pictures; put some there ({' '.join(sorted(PICTURES))})"
+            raise MinidalleError(format_problem(self.folder, problem))
         if not texts and not tables:
-            why = "no captions; put cat.txt beside cat.png, or write metadata.csv: file_name,text"
-            raise MinidalleError(one_line(self.folder, why))
+            problem = (
+                "no captions; put cat.txt next to cat.png, or write metadata.csv: file_name,text"
+            )
+            raise MinidalleError(format_problem(self.folder, problem))
         if len({posixpath.dirname(table) for table in tables}) < len(tables):
-            why = "metadata.jsonl and metadata.csv side by side; keep one"
-            raise MinidalleError(one_line(self.folder, why))
+            problem = "metadata.jsonl and metadata.csv in one folder; keep one"
+            raise MinidalleError(format_problem(self.folder, problem))
         captions: dict[str, list[str]] = {}
-        in_table, used = set(), set()
+        in_table: set[str] = set()
+        used: set[str] = set()
         for table in tables:
             for name, caption in self._read_table(table):
                 in_table.add(name)
@@ -197,19 +207,19 @@ class CaptionedImageFolder:
             if name in in_table:
                 continue
             if stem not in texts:
-                self._skip(name, f"no caption; write {posixpath.basename(stem)}.txt beside it")
+                self._skip(name, f"no caption; write {posixpath.basename(stem)}.txt next to it")
                 continue
             try:
                 text = read_text((self.folder / texts[stem]).read_bytes())
                 captions[name] = [clean_caption(text, line=1)]
-            except (OSError, Unusable) as fault:
-                self._skip(name, f"{posixpath.basename(texts[stem])}, {why(fault)}")
+            except (OSError, Unusable) as error:
+                self._skip(name, f"{posixpath.basename(texts[stem])}, {describe_error(error)}")
         for stem in sorted(texts.keys() - used):
-            self._skip(texts[stem], "no picture of this name beside it; add one or remove this")
+            self._skip(texts[stem], "no picture of this name next to it; add one or remove this")
         return captions
 
     def _read_table(self, table: str) -> Iterator[tuple[str, str | None]]:
-        """(picture, caption) for each row; one that cannot be used is skipped, its caption None."""
+        """(picture, caption) of each row; the caption is None if the row cannot be used."""
         path = self.folder / table
         try:
             for line, row in TABLES[path.name](read_text(path.read_bytes())):
@@ -218,14 +228,14 @@ class CaptionedImageFolder:
                     raise Unusable(f"line {line}: no file_name; name the picture")
                 given = given.replace("\\", "/")  # written on Windows
                 name = posixpath.normpath(posixpath.join(posixpath.dirname(table), given))
-                self._refuse_outside(name, f"{path}, line {line}")
+                self._check_inside(name, f"{path}, line {line}")
                 try:
-                    caption = clean_caption(row.get("text", row.get("caption")), line)
+                    caption: str | None = clean_caption(row.get("text", row.get("caption")), line)
                     if not os.path.isfile(self.folder / name):
                         raise Unusable(f"line {line}: no such picture; add it or drop the line")
-                except Unusable as fault:
+                except Unusable as error:
                     caption = None
-                    self._skip(name, f"{table}, {fault}")
+                    self._skip(name, f"{table}, {error}")
                 yield name, caption
-        except (OSError, Unusable) as fault:
-            raise MinidalleError(one_line(path, why(fault))) from fault
+        except (OSError, Unusable) as error:
+            raise MinidalleError(format_problem(path, describe_error(error))) from error

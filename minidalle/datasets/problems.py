@@ -1,18 +1,18 @@
-"""Why a file or a row cannot be used: said in one line, with the remedy."""
+"""Problems of files and rows, described on one line with the remedy."""
 
 from pathlib import Path
 
 
 class Unusable(ValueError):
-    """Why a file or a row cannot be used, and the remedy; the caller adds which file it is."""
+    """The reason why a file or a row cannot be used, and the remedy; the caller adds the name."""
 
 
-def why(fault: BaseException) -> str:
-    """The cause in words."""
-    return getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+def describe_error(error: BaseException) -> str:
+    """The cause of an error in words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def one_line(where: Path | str, reason: object) -> str:
-    """`where: reason` on one line that prints anywhere, even if a file name is not Unicode."""
+def format_problem(where: Path | str, reason: object) -> str:
+    """`where: reason` on one line, printable even if a file name is not Unicode."""
     line = " ".join(f"{where}: {reason}".splitlines())
     return line.encode("utf-8", "backslashreplace").decode()

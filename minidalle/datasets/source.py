@@ -1,7 +1,7 @@
-"""Where training gets its pictures and captions.
+"""Sources of pictures and captions for training.
 
-A source is a function: sample i of a split is always the same, and there is no end to them. The
-storybook world is one source; `FolderSource` makes another of one's own pictures.
+A source is a function: sample i of a split is always the same, and i has no upper limit. The
+storybook world is one source; `FolderSource` makes one from a folder of pictures.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 
 from minidalle.datasets.image_folder import CaptionedImageFolder
-from minidalle.world.captions import LANGUAGES
+from minidalle.world.vocabulary import LANGUAGES
 
 Pair = tuple[str, np.ndarray]  # a caption and its picture, uint8 H W 3
 
 
 class Source(Protocol):
-    """Endless pictures and captions. Pictures are uint8, H W 3 with H = W = size."""
+    """Pictures and captions for any index i ≥ 0. Pictures are uint8, H W 3 with H = W = size."""
 
     @property
     def size(self) -> int:
@@ -26,11 +26,11 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Tells this source from any other: a run continues only with the one it began with."""
+        """Identifies the source: a run resumes only with the source it began with."""
 
     @property
     def epoch(self) -> int | None:
-        """Training pairs before they repeat; None if they never do."""
+        """Number of training pairs before they repeat; None if they never do."""
 
     def image(self, split: str, i: int) -> np.ndarray:
         """Picture i of a split."""
@@ -39,22 +39,22 @@ class Source(Protocol):
         """Caption i of a split."""
 
     def crowded_image(self, i: int) -> np.ndarray:
-        """Picture i for the dVAE, which reads no caption."""
+        """Picture i for the dVAE, which reads no captions."""
 
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
-        """Picture i for the prior, its colours varied if the source can and is asked to."""
+        """Picture i for the prior, with colour jitter if asked for and supported."""
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
         """Training pair i for CLIP, and its hard negatives if the source has any.
 
-        swaps_only: nothing but pairs that are each other's hard negatives.
+        swaps_only: only pairs that are hard negatives of each other.
         """
 
 
 class FolderSource:
-    """A CaptionedImageFolder as an endless source: each epoch shows every training pair once.
+    """A CaptionedImageFolder as a source: each epoch has every training pair once.
 
-    About a tenth of the pictures are its validation split, and are not trained on.
+    About 10 % of the pictures are the validation split.
     """
 
     def __init__(self, folder: CaptionedImageFolder, seed: int = 0) -> None:
@@ -68,8 +68,8 @@ class FolderSource:
 
     def _index(self, split: str, i: int) -> int:
         members = self.splits[split]
-        epoch, place = divmod(i, len(members))
-        return members[_shuffled(len(members), self.seed, epoch)[place]]
+        epoch, position = divmod(i, len(members))
+        return members[_shuffle(len(members), self.seed, epoch)[position]]
 
     def image(self, split: str, i: int) -> np.ndarray:
         return self.folder.image(self._index(split, i))
@@ -81,18 +81,18 @@ class FolderSource:
         return self.image("train", i)
 
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
-        return self.image("train", i)  # its captions may name colours: they stay as they are
+        return self.image("train", i)  # without jitter, since captions may state colours
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
         return [(self.caption("train", i), self.image("train", i))]
 
 
 @lru_cache(maxsize=4)
-def _shuffled(n: int, seed: int, epoch: int) -> np.ndarray:
-    """0 … n − 1 in the order of an epoch; cached, since every sample of the epoch asks for it."""
+def _shuffle(n: int, seed: int, epoch: int) -> np.ndarray:
+    """0 … n − 1 in the order of an epoch; cached, since every sample of the epoch needs it."""
     return np.random.default_rng((seed, epoch)).permutation(n)
 
 
 def bilingual_caption(source: Source, split: str, i: int) -> str:
-    """Caption i, English for even i and Chinese for odd."""
+    """Caption i, in English for even i and in Chinese for odd i."""
     return source.caption(split, i, LANGUAGES[i % len(LANGUAGES)])

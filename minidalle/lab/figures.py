@@ -242,7 +242,7 @@ def matrix(
     highest: float | None = None,
     ticks: Sequence[str] | None = None,
 ) -> Picture:
-    """Matrices side by side as shades of blue: a mask, an attention map, similarities."""
+    """Matrices side by side in blue: a mask, an attention map, similarities."""
     grids = {name: np.asarray(grid, dtype=float) for name, grid in grids.items()}
     tallest = max(grid.shape[0] / grid.shape[1] for grid in grids.values())
     height = side * min(1.0, tallest) + 0.6  # a wide matrix needs no square

@@ -4,7 +4,7 @@ Both need the tokenizer and the dVAE, and neither needs the other. On two cores 
 use of them: the matrices of so small a model hardly gain from a second thread, so two processes of
 one thread each make more updates together than one of two threads makes in turn.
 
-    with BackgroundProcess(train_in_background, run, "clip", resume) as process:
+    with BackgroundProcess(train_clip, arguments) as process:
         ...                       # train the prior, with half of the threads
         status = process.wait()
 """
@@ -23,6 +23,9 @@ from tqdm import tqdm
 
 class BackgroundProcess:
     """A process that runs `work(*arguments)`, which returns its exit status.
+
+    The arguments must be small (file names and settings): they are sent through a pipe, and sending
+    more than a pipe holds to a process that has just died would never end.
 
     It has half of the threads, and so has this process until the `with` ends. Leaving the `with`
     early sends it SIGTERM and waits for it. It also gets SIGTERM when this process dies, even by
@@ -49,6 +52,10 @@ class BackgroundProcess:
     def is_alive(self) -> bool:
         """Whether it is still at work."""
         return self.process.is_alive()
+
+    def has_failed(self) -> bool:
+        """Whether it has ended with another status than 0."""
+        return not self.is_alive() and self.process.exitcode not in (0, None)
 
     def join(self, seconds: float | None = None) -> None:
         """Wait for its end, at most so long."""

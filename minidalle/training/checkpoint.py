@@ -27,7 +27,15 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from minidalle.errors import MinidalleError
-from minidalle.files import STAGING, read_file, remove, save_error, staging_path, write_file
+from minidalle.files import (
+    STAGING,
+    UNSUPPORTED,
+    read_file,
+    remove,
+    save_error,
+    staging_path,
+    write_file,
+)
 
 FORMAT = 2  # 1 was a directory of files
 STEP = re.compile(r"step-(\d+)\.safetensors")
@@ -82,6 +90,11 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
             f"{path} is not a checkpoint of minidalle and was not opened ({error})"
         ) from error
     return tensors, header["metadata"]
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 that a checkpoint's header holds, which tells it from any other."""
+    return _header(path, read_file(path))["sha256"]
 
 
 def _header(path: Path, data: bytes) -> dict[str, Any]:
@@ -182,9 +195,10 @@ class CheckpointDirectory(contextlib.AbstractContextManager):
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
         self._lock = FileLock(self.directory / "lock", timeout=0, thread_local=False)
+        self._is_open = False
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+            self._acquire()
             (self.directory / "owner").write_text(f"{os.getpid()}\n")
             staging_path(self.directory / "probe").touch()  # swept in a moment
             self._sweep()
@@ -206,6 +220,24 @@ class CheckpointDirectory(contextlib.AbstractContextManager):
             return (self.directory / "owner").read_text().strip()
         return ""
 
+    def _acquire(self) -> None:
+        """Take the lock; on a file system without locks, warn and go on without one."""
+        try:
+            self._lock.acquire()
+            self._is_open = True
+            return
+        except NotImplementedError:
+            pass
+        except OSError as error:
+            if isinstance(error, Timeout) or error.errno not in UNSUPPORTED:
+                raise
+        warnings.warn(
+            f"{self.directory} is on a file system without locks: make sure that no other process"
+            " writes there",
+            stacklevel=3,
+        )
+        self._is_open = True
+
     def _sweep(self) -> None:
         """Nobody else writes here, so what is still staged was left by a kill."""
         for path in list(self.directory.iterdir()):
@@ -217,7 +249,7 @@ class CheckpointDirectory(contextlib.AbstractContextManager):
 
         Raises MinidalleError as the function `save` does; ValueError if the directory is closed.
         """
-        if not self._lock.is_locked:
+        if not self._is_open:
             raise ValueError(f"the directory {self.directory} is closed")
         path = save(self.directory / f"step-{step:08d}.safetensors", tensors, metadata)
         older = [other for other in steps(self.directory) if step_of(other) < step]
@@ -234,6 +266,7 @@ class CheckpointDirectory(contextlib.AbstractContextManager):
     def close(self) -> None:
         """Let the next writer in."""
         self._lock.release()
+        self._is_open = False
 
     def __exit__(self, *_: object) -> None:
         self.close()

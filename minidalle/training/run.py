@@ -16,19 +16,21 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from minidalle.bundle import Bundle, config_from_dict, load_weights, save_bundle
+from minidalle.bundle import Bundle, build, config_from_dict, save_bundle
 from minidalle.datasets.source import Source, bilingual_caption
 from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
-from minidalle.files import write_file
+from minidalle.files import fingerprint, read_file, write_file
 from minidalle.pipeline import WORD
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import checkpoint, distributed
+from minidalle.training.identity import check_identity
 from minidalle.training.presets import Preset
 from minidalle.training.stages import STAGES, Inputs
 from minidalle.training.trainer import Objective, Record, TrainConfig, TrainState, fit
@@ -44,6 +46,7 @@ class TrainingRun:
         self, preset: Preset, source: Source, out: Path, device: torch.device | None = None
     ) -> None:
         self.preset, self.source, self.out = preset, source, Path(out)
+        self.save_now = False  # set it, and the next step is saved
         self.device = device or pick_device()
 
     # --- What a stage is made of ------------------------------------------------------------------
@@ -51,7 +54,7 @@ class TrainingRun:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of this directory, trained if there is none yet."""
         file = self.out / "tokenizer.json"
-        self._check_source()
+        self._check_identity()
         if not file.exists() and distributed.is_main_process():
             captions = [
                 bilingual_caption(self.source, "train", i) for i in range(self.preset.captions)
@@ -85,30 +88,34 @@ class TrainingRun:
 
     # --- Before a training ------------------------------------------------------------------------
 
-    def _check_source(self) -> None:
-        """Write down what this directory is trained on. Raises MinidalleError where that was
-        something else: its stages would not belong together."""
-        file = self.out / "source.json"
-        if distributed.is_main_process() and not file.exists():
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
+    def _check_identity(self) -> None:
+        preset = self.preset
+        sizes: dict[str, Any] = {"captions": preset.captions, "vocab_size": preset.vocab_size}
+        sizes |= {name: asdict(config) for name, config in preset.models.items()}
+        check_identity(self.out, self.source.name, sizes)
+
+    def _learnt_from(self, stage: str) -> dict[str, str]:
+        """The SHA-256 of each earlier stage that this one learns from."""
+        digests = {}
+        for needed in STAGES[stage].needs:
+            if needed == "tokenizer":
+                self.tokenizer()
+                digests[needed] = str(fingerprint(read_file(self.out / "tokenizer.json"))["sha256"])
+            else:
+                self.model(needed)  # raises where it is not trained to its end
+                digests[needed] = checkpoint.digest(checkpoint.steps(self.out / needed)[0])
+        return digests
+
+    def _check_learnt_from(self, stage: str, metadata: dict[str, Any], file: Path) -> None:
+        """Raises MinidalleError where a stage learnt from another tokenizer or dVAE."""
+        known = metadata.get("learnt_from", {})
+        for needed, digest in self._learnt_from(stage).items():
+            if known.get(needed) != digest:
                 raise MinidalleError(
-                    f"cannot make {self.out}: {error.strerror}; choose another --out"
-                ) from error
-            write_file(file, f"{json.dumps({'source': self.source.name})}\n".encode())
-        distributed.barrier()
-        try:
-            known = json.loads(file.read_text(encoding="utf-8"))["source"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise MinidalleError(
-                f"{file} is damaged: delete it, and the same command writes it again"
-            ) from error
-        if known != self.source.name:
-            raise MinidalleError(
-                f"{self.out} is trained on {known}, and this is {self.source.name}: give it the"
-                " same --data again, or choose another --out"
-            )
+                    f"{file} was trained on another {needed} than the one in {self.out}: move"
+                    f" {self.out / stage} away and train {stage} again, or put the old {needed}"
+                    " back"
+                )
 
     def check(self, stage: str) -> None:
         """Raises MinidalleError where a stage's batch does not divide among processes and
@@ -148,7 +155,7 @@ class TrainingRun:
             self.tokenizer()
             return
         self.check(stage)
-        self._check_source()
+        self._check_identity()
         directory = self.out / stage
         is_main = distributed.is_main_process()  # the one that writes
         opened = checkpoint.CheckpointDirectory(directory) if is_main else nullcontext()
@@ -161,12 +168,16 @@ class TrainingRun:
                     f"{directory} holds a run already: continue with --resume, or choose another"
                     " --out"
                 )
-            if latest is not None and checkpoint.step_of(latest) == self.steps(stage):
-                return  # it is finished, and taken as it is
+            tensors, metadata = checkpoint.load(latest) if latest is not None else ({}, {})
+            if latest is not None:
+                self._check_learnt_from(stage, metadata, latest)
+                if checkpoint.step_of(latest) == self.steps(stage):
+                    return  # it is finished, and taken as it is
+            learnt_from = self._learnt_from(stage)
             model, config = self.build(stage)
             state = TrainState.start(model, config)
             if latest is not None:
-                state.restore(*checkpoint.load(latest), file=latest)
+                state.restore(tensors, metadata, file=latest)
             objective = self.objective(stage, config)
             log = self.out / f"{stage}.jsonl"
             if is_main:
@@ -176,14 +187,17 @@ class TrainingRun:
 
             def save() -> None:
                 if checkpoints is not None:
-                    checkpoints.save(state.step, *state.dump())
+                    tensors, metadata = state.dump()
+                    checkpoints.save(state.step, tensors, {**metadata, "learnt_from": learnt_from})
 
             try:
                 for record in fit(state, objective):
                     if is_main and record.step % LOG_EVERY == 0:
                         append_record(log, record)
-                    if record.step % SAVE_EVERY == 0 and record.step < config.steps:
+                    due = record.step % SAVE_EVERY == 0 or self.save_now
+                    if due and record.step < config.steps:
                         save()
+                        self.save_now = False
                     yield record
             except (GeneratorExit, MinidalleError):  # `fit` leaves the state as the step found it
                 save()
@@ -226,12 +240,10 @@ class TrainingRun:
                 f"{newest} is {step} steps of {total}: finish it with"
                 f" minidalle train {stage} --resume"
             )
+        self._check_learnt_from(stage, metadata, newest)
         row, saved_config = STAGES[stage], metadata["model_config"]
         config = config_from_dict(row.config, saved_config, f"{newest}: the model")
-        model = row.model(config)
-        load_weights(
-            model, tensors["ema"], file=newest, config=config, saved_config=saved_config
-        )  # fmt: skip
+        model = build(row.model, config, tensors["ema"], newest, saved_config)
         return model.to(self.device).eval().requires_grad_(False)
 
     def assemble(self, directory: Path | None = None) -> Path:

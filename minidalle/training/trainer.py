@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from minidalle.bundle import load_weights
-from minidalle.errors import MinidalleError
+from minidalle.errors import MinidalleError, check_fields
 from minidalle.tensors import autocast, out_of_memory
 from minidalle.training import distributed
 
@@ -55,9 +55,12 @@ class TrainConfig:
     seed: int = 0  # of weights, data and noise
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch_size, self.accumulate) < 1:
-            raise MinidalleError("steps, batch_size and accumulate must be at least 1")
-        if not 0 < self.lr < math.inf:
+        check_fields(
+            self, steps=(1, 1e9), batch_size=(1, 1e6), accumulate=(1, 1e6), warmup_steps=(0, 1e9),
+            final_lr_ratio=(0, 1), betas=(0, 1), weight_decay=(0, 1e3), max_grad_norm=(0, 1e9),
+            ema_decay=(0, 1), seed=(0, 2**40),
+        )  # fmt: skip
+        if self.lr <= 0:
             raise MinidalleError(f"lr must be above 0, got {self.lr}; try 0.001")
 
 
@@ -107,6 +110,7 @@ class TrainState:
             "step": self.step,
             "train_config": asdict(self.config),
             "world_size": distributed.world_size(),
+            "threads": torch.get_num_threads(),
             "model_config": asdict(self.model.config),  # type: ignore[call-overload]
             "optimizer": {k: v for k, v in optimizer.items() if not isinstance(v, Tensor)},
         }
@@ -135,6 +139,9 @@ class TrainState:
             difference = f"by {world_size} processes and now there are {distributed.world_size()}"
         elif parts != now["accumulate"]:
             difference = f"in {parts} microbatches and now there are {now['accumulate']}"
+        elif metadata.get("threads") != torch.get_num_threads():
+            threads = torch.get_num_threads()
+            difference = f"by {metadata.get('threads')} threads and now there are {threads}"
         if difference:
             warnings.warn(
                 f"{file} was trained {difference}: the same pictures in the same order, but no"

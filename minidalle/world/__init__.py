@@ -1,1 +1,1 @@
-"""The storybook world: facts, how they are drawn and described, and a judge of both."""
+"""The storybook world: facts, pictures and captions of them, and a judge that reads pictures."""

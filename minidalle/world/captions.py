@@ -1,8 +1,8 @@
-"""Captions in English and Chinese: written from a scene, and read back into facts.
+"""Captions in English and Chinese: written from a scene, and parsed back into facts.
 
-`describe` picks which facts to tell and then one of many ways to tell them. `parse` is its
-inverse, for any caption within the grammar: it looks words up, longest first, and folds them from
-left to right: sizes and colours wait for the noun that they belong to.
+`describe` chooses the facts that a caption states, and one of many sentences for them. `parse` is
+its inverse for any caption within the grammar. It finds the words of the lexicon, longest first,
+and reads them from left to right; a size or a colour belongs to the next noun.
 
     >>> parse("一只红色的汽车停在草地上") == parse("a red car parked on the grass")
     True
@@ -14,99 +14,50 @@ from typing import NamedTuple
 
 from minidalle.errors import MinidalleError
 from minidalle.world.facts import COLOURS, PLAYERS, Facts, Thing
-
-LANGUAGES = ("en", "zh")
-PLANTS = ("tree", "flower")
-
-# The first word of each is the usual one.
-NOUNS = {
-    "en": {
-        "circle": ["circle", "disc"], "square": ["square"], "triangle": ["triangle"],
-        "star": ["star"], "heart": ["heart"], "car": ["car", "automobile"],
-        "bear": ["bear", "teddy bear"], "dog": ["dog", "puppy"], "cat": ["cat", "kitten"],
-        "house": ["house", "cottage"], "tree": ["tree"], "boat": ["boat", "sailing boat"],
-        "fish": ["fish"], "flower": ["flower", "blossom"], "bird": ["bird"], "ball": ["ball"],
-    },
-    "zh": {
-        "circle": ["圆形", "圆圈"], "square": ["正方形", "方块"], "triangle": ["三角形"],
-        "star": ["星星", "五角星"], "heart": ["爱心", "心形"], "car": ["汽车", "轿车"],
-        "bear": ["熊"], "dog": ["狗", "狗狗"], "cat": ["猫", "猫咪"],
-        "house": ["房子", "屋子"], "tree": ["树"], "boat": ["船", "帆船"],
-        "fish": ["鱼"], "flower": ["花", "花朵"], "bird": ["鸟"], "ball": ["球", "皮球"],
-    },
-}  # fmt: skip
-NAMED = {  # one word for a kind and a colour together
-    "en": {"golden retriever": ("dog", "yellow"), "tennis ball": ("ball", "yellow"),
-           "polar bear": ("bear", "white")},
-    "zh": {"金毛犬": ("dog", "yellow"), "网球": ("ball", "yellow"), "北极熊": ("bear", "white")},
-}  # fmt: skip
-COLOUR_WORDS = {
-    "en": {colour: [colour] for colour in COLOURS},
-    "zh": {"red": ["红色", "红"], "orange": ["橙色"], "yellow": ["黄色", "黄"],
-           "green": ["绿色", "绿"], "blue": ["蓝色", "蓝"], "purple": ["紫色"],
-           "pink": ["粉色", "粉红色"], "brown": ["棕色"], "black": ["黑色", "黑"],
-           "white": ["白色", "白"]},
-}  # fmt: skip
-SIZE_WORDS = {
-    "en": {"small": ["small", "little", "tiny"], "big": ["big", "large", "huge"]},
-    "zh": {"small": ["小"], "big": ["大"]},
-}
-PLACE_WORDS = {
-    "en": {"grass": ["on the grass", "in the meadow"], "snow": ["in the snow", "on the snow"],
-           "sand": ["on the sand", "in the desert"], "sea": ["by the sea", "at the seaside"],
-           "night": ["at night", "in the moonlight"], "road": ["on the road", "on the street"]},
-    "zh": {"grass": ["草地上", "草坪上"], "snow": ["雪地里", "雪地上"],
-           "sand": ["沙滩上", "沙漠里"], "sea": ["海边"],
-           "night": ["夜里", "夜晚"], "road": ["马路上", "公路上"]},
-}  # fmt: skip
-RELATION_WORDS = {
-    "en": {"left of": ["left of", "to the left of"], "above": ["above", "over"],
-           "right of": ["right of", "to the right of"], "below": ["below", "under"],
-           "playing with": ["playing with"]},
-    "zh": {"left of": ["左边", "左侧"], "right of": ["右边", "右侧"], "above": ["上方", "上面"],
-           "below": ["下方", "下面"], "playing with": ["玩"]},
-}  # fmt: skip
-REVERSED = {"right of": "left of", "below": "above"}
-COUNT_WORDS = {
-    "en": {1: ["a", "one"], 2: ["two"], 3: ["three"]},
-    "zh": {1: ["一"], 2: ["两", "二"], 3: ["三"]},
-}
-CLASSIFIERS = {  # Chinese counts with a measure word; 只 and 个 do for everything in speech
-    "car": "辆", "bear": "只", "dog": "只", "cat": "只", "house": "座", "tree": "棵",
-    "boat": "艘", "fish": "条", "flower": "朵", "bird": "只", "star": "颗", "heart": "颗",
-}  # fmt: skip
-POSTURES = {
-    "en": {"car": ["parked"], "plant": ["growing"], "animal": ["standing", "sitting"]},
-    "zh": {"car": ["停"], "plant": ["长"], "animal": ["站", "坐"]},
-}
-
+from minidalle.world.scenes import Scene
+from minidalle.world.vocabulary import (
+    CLASSIFIERS,
+    COLOUR_WORDS,
+    COUNT_WORDS,
+    LANGUAGES,
+    LEXICON,
+    NAMED,
+    NOUNS,
+    PLACE_WORDS,
+    PLANTS,
+    POSTURES,
+    RELATION_WORDS,
+    REVERSED,
+    SIZE_WORDS,
+    pluralize,
+)
 
 # --- Writing --------------------------------------------------------------------------------------
 
 
 class CaptionDetail(NamedTuple):
-    """How often a caption tells what it may leave open."""
+    """The probabilities that a caption states an optional fact."""
 
-    colours: float = 0.7
-    relation: float = 0.55
+    colours: float = 0.7  # probability, 0 … 1, that it states the colours of all its things
+    relation: float = 0.55  # probability, 0 … 1, that it states the relation of a pair
 
 
 DEFAULT_DETAIL = CaptionDetail()
 
 
 def describe(
-    scene, language: str = "en", seed: int | str = 0, detail: CaptionDetail = DEFAULT_DETAIL
+    scene: Scene, language: str = "en", seed: int | str = 0, detail: CaptionDetail = DEFAULT_DETAIL
 ) -> str:
-    """One caption of a scene, always the same for a seed."""
+    """A caption of a scene; the same seed gives the same caption."""
     rng = random.Random(f"caption {seed}")
     return phrase(choose_facts(scene.facts, rng, detail), language, rng)
 
 
 def choose_facts(facts: Facts, rng: random.Random, detail: CaptionDetail = DEFAULT_DETAIL) -> Facts:
-    """Choose what a caption says of a scene. The colours, the size of a lone thing, the relation
-    and the place are told or left open.
+    """Choose the facts that a caption states: the kinds and the count, and others by chance.
 
-    A pair in no told relation is named as one reads a page, from the top and from the left.
+    Colours, the size of a lone thing, the relation and the place may be left open. A pair whose
+    relation is left open is named from top to bottom and from left to right.
     """
     coloured = rng.random() < detail.colours
     sized = len(facts.things) == 1 and rng.random() < 0.5
@@ -116,32 +67,33 @@ def choose_facts(facts: Facts, rng: random.Random, detail: CaptionDetail = DEFAU
         for t in facts.things
     )
     if not related and facts.relation == "playing with":
-        things = things[::-1]  # the toy is up in the air
+        things = things[::-1]  # the toy is above the player
     place = facts.place if rng.random() < 0.85 else None
     return Facts(things, facts.relation if related else None, place)
 
 
 def phrase(facts: Facts, language: str, rng: random.Random) -> str:
-    """Say `facts` in one of the many ways that the grammar has."""
+    """Write `facts` as one of the many sentences that the grammar allows."""
     if language not in LANGUAGES:
         raise MinidalleError(f"no captions in {language!r}; choose one of: {', '.join(LANGUAGES)}")
-    return (_english if language == "en" else _chinese)(facts, rng)
+    return (_write_english if language == "en" else _write_chinese)(facts, rng)
 
 
-def _word(words: list[str], rng: random.Random) -> str:
-    """Mostly the usual word, now and then another."""
+def _choose_word(words: list[str], rng: random.Random) -> str:
+    """The usual word with a probability of 70 %, else any word of the list."""
     return words[0] if rng.random() < 0.7 else rng.choice(words)
 
 
-def _name(thing: Thing, language: str, rng: random.Random) -> tuple[str, bool]:
-    """A noun, and whether it tells the colour as well."""
+def _choose_noun(thing: Thing, language: str, rng: random.Random) -> tuple[str, bool]:
+    """A noun, and whether it states the colour as well."""
     for name, meaning in NAMED[language].items():
         if meaning == (thing.kind, thing.colour) and rng.random() < 0.3:
             return name, True
-    return _word(NOUNS[language][thing.kind], rng), False
+    return _choose_word(NOUNS[language][thing.kind], rng), False
 
 
-def _posture(facts: Facts, language: str, rng: random.Random) -> str | None:
+def _choose_posture(facts: Facts, language: str, rng: random.Random) -> str | None:
+    """The participle or verb between noun and place, or None."""
     kind = facts.things[0].kind
     group = "animal" if kind in PLAYERS else "plant" if kind in PLANTS else kind
     if facts.place is None or len(set(facts.things)) > 1 or rng.random() < 0.5:
@@ -150,20 +102,12 @@ def _posture(facts: Facts, language: str, rng: random.Random) -> str | None:
     return rng.choice(words) if words else None
 
 
-def _plural(noun: str) -> str:
-    if noun.endswith("fish"):
-        return noun
-    if noun.endswith("puppy"):
-        return noun[:-1] + "ies"
-    return noun + "s"
-
-
-def _english(facts: Facts, rng: random.Random) -> str:
+def _write_english(facts: Facts, rng: random.Random) -> str:
     def noun_phrase(thing: Thing, count: int = 1) -> str:
-        noun, names_colour = _name(thing, "en", rng)
-        size = [_word(SIZE_WORDS["en"][thing.size], rng)] if thing.size else []
+        noun, names_colour = _choose_noun(thing, "en", rng)
+        size = [_choose_word(SIZE_WORDS["en"][thing.size], rng)] if thing.size else []
         colour = [thing.colour] if thing.colour and not names_colour else []
-        words = [*size, *colour, noun if count == 1 else _plural(noun)]
+        words = [*size, *colour, noun if count == 1 else pluralize(noun)]
         article = "an" if words[0][0] in "aeiou" else "a"
         return " ".join([article if count == 1 else COUNT_WORDS["en"][count][0], *words])
 
@@ -173,12 +117,12 @@ def _english(facts: Facts, rng: random.Random) -> str:
     elif facts.relation is None:
         text = f"{noun_phrase(first)} {rng.choice(('and', 'and', 'with'))} {noun_phrase(rest[0])}"
     else:
-        relation, pair = _either_way_round(facts, rng)
-        word = _word(RELATION_WORDS["en"][relation], rng)
+        relation, pair = _choose_direction(facts.relation, facts.things, rng)
+        word = _choose_word(RELATION_WORDS["en"][relation], rng)
         text = f"{noun_phrase(pair[0])} {word} {noun_phrase(pair[1])}"
     if facts.place:
-        place = _word(PLACE_WORDS["en"][facts.place], rng)
-        posture = _posture(facts, "en", rng)
+        place = _choose_word(PLACE_WORDS["en"][facts.place], rng)
+        posture = _choose_posture(facts, "en", rng)
         if posture is None and rng.random() < 0.2:
             text = f"{place}, {text}"
         else:
@@ -188,11 +132,11 @@ def _english(facts: Facts, rng: random.Random) -> str:
     return text
 
 
-def _chinese(facts: Facts, rng: random.Random) -> str:
+def _write_chinese(facts: Facts, rng: random.Random) -> str:
     def noun_phrase(thing: Thing, count: int = 1) -> str:
-        noun, names_colour = _name(thing, "zh", rng)
+        noun, names_colour = _choose_noun(thing, "zh", rng)
         colour = (
-            _word(COLOUR_WORDS["zh"][thing.colour], rng)
+            _choose_word(COLOUR_WORDS["zh"][thing.colour], rng)
             if thing.colour and not names_colour
             else ""
         )
@@ -204,7 +148,7 @@ def _chinese(facts: Facts, rng: random.Random) -> str:
         return COUNT_WORDS["zh"][count][0] + classifier + colour + size + noun
 
     first, *rest = facts.things
-    place = _word(PLACE_WORDS["zh"][facts.place], rng) if facts.place else None
+    place = _choose_word(PLACE_WORDS["zh"][facts.place], rng) if facts.place else None
     if len(set(facts.things)) == 1 or facts.relation is None:
         text = noun_phrase(first, len(facts.things) if facts.is_group else 1)
         if rest and not facts.is_group:
@@ -213,55 +157,30 @@ def _chinese(facts: Facts, rng: random.Random) -> str:
             return text
         if rng.random() < 0.3:
             return f"{place}有{text}"
-        return f"{text}{_posture(facts, 'zh', rng) or ''}在{place}"
-    relation, pair = _either_way_round(facts, rng)
-    first, second = noun_phrase(pair[0]), noun_phrase(pair[1])
-    word = _word(RELATION_WORDS["zh"][relation], rng)
+        return f"{text}{_choose_posture(facts, 'zh', rng) or ''}在{place}"
+    relation, pair = _choose_direction(facts.relation, facts.things, rng)
+    subject, other = (noun_phrase(thing) for thing in pair)
+    word = _choose_word(RELATION_WORDS["zh"][relation], rng)
     if relation == "playing with":
-        text = rng.choice((f"{first}在玩{second}", f"{first}正在和{second}玩"))
+        text = rng.choice((f"{subject}在玩{other}", f"{subject}正在和{other}玩"))
     else:
-        text = f"{first}在{second}的{word}"
+        text = f"{subject}在{other}的{word}"
     return f"{place}，{text}" if place else text
 
 
-def _either_way_round(facts: Facts, rng: random.Random) -> tuple[str, tuple[Thing, ...]]:
-    """The same relation from either side: A left of B, or B right of A."""
-    for backwards, relation in REVERSED.items():
-        if facts.relation == relation and rng.random() < 0.5:
-            return backwards, facts.things[::-1]
-    return facts.relation, facts.things
+def _choose_direction(
+    relation: str, things: tuple[Thing, ...], rng: random.Random
+) -> tuple[str, tuple[Thing, ...]]:
+    """A relation and its pair, or the same read from the other side: B right of A."""
+    for reverse, usual in REVERSED.items():
+        if relation == usual and rng.random() < 0.5:
+            return reverse, things[::-1]
+    return relation, things
 
 
 # --- Reading --------------------------------------------------------------------------------------
 
-
-def _lexicon() -> dict[str, tuple[str, object]]:
-    entries: dict[str, tuple[str, object]] = {}
-    for language in LANGUAGES:
-        tables = {"noun": NOUNS, "colour": COLOUR_WORDS, "size": SIZE_WORDS, "place": PLACE_WORDS,
-                  "relation": RELATION_WORDS, "count": COUNT_WORDS}  # fmt: skip
-        for role, table in tables.items():
-            for meaning, words in table[language].items():
-                for word in words:
-                    entries[word] = (role, meaning)
-                    if role == "noun" and language == "en":
-                        entries[_plural(word)] = (role, meaning)
-        for name, meaning in NAMED[language].items():
-            entries[name] = ("named", meaning)
-            if language == "en":
-                entries[_plural(name)] = ("named", meaning)
-    entries["an"] = ("count", 1)
-    entries |= dict.fromkeys(("grey", "gray", "gold", "silver", "灰色"), ("unknown", "colour"))
-    entries |= {str(count): ("count", count) for count in (1, 2, 3)}
-    more = ["four", "five", "six", "many", *"四五六七八九十几", *map(str, range(4, 100))]
-    entries |= dict.fromkeys(more, ("unknown", "number"))
-    for prefix in ("a picture of", "a drawing of"):
-        entries[prefix] = ("glue", None)
-    return entries
-
-
-LEXICON = _lexicon()
-_PATTERN = re.compile(
+_PATTERN = re.compile(  # longest first, since the first alternative that matches wins
     "|".join(
         rf"\b{re.escape(word)}\b" if word.isascii() else re.escape(word)
         for word in sorted(LEXICON, key=len, reverse=True)
@@ -270,40 +189,41 @@ _PATTERN = re.compile(
 
 
 def parse(caption: str) -> Facts:
-    """Read a caption's facts. Words that are no part of the grammar are passed over.
+    """Read a caption's facts. Words outside the grammar are skipped.
 
-    Raises MinidalleError for a caption with none of the storybook's things, with a number or a
-    colour that it does not have, or with more things than it draws.
+    Raises MinidalleError for a caption that names none of the storybook's things, or more than it
+    draws, and for an unknown number or colour.
     """
     things: list[Thing] = []
-    relation = place = colour = size = None
+    relation: str | None = None
+    place: str | None = None
+    colour: str | None = None
+    size: str | None = None
     count = 1
     for match in _PATTERN.finditer(caption.lower()):
-        role, meaning = LEXICON[match.group()]
-        if role == "unknown":
-            raise MinidalleError(f"the storybook has no such {meaning}: {match.group()!r}")
-        if role == "count":
-            count = meaning
-        elif role == "colour":
-            colour = meaning
-        elif role == "size":
-            size = meaning
-        elif role == "place":
-            place = meaning
-        elif role == "relation":
-            relation = relation or meaning
-        elif role in ("noun", "named"):
-            kind, named_colour = (meaning, None) if role == "noun" else meaning
-            things += [Thing(kind, colour or named_colour, size)] * count
+        word = LEXICON[match.group()]
+        if word.unknown:
+            known = "1, 2 or 3" if word.unknown == "number" else f"one of: {', '.join(COLOURS)}"
+            raise MinidalleError(
+                f"the storybook has no such {word.unknown}: {match.group()!r}; use {known}"
+            )
+        relation = relation or word.relation
+        place = word.place or place
+        size = word.size or size
+        count = word.count or count
+        if word.kind:
+            things += [Thing(word.kind, colour or word.colour, size)] * count
             colour, size, count = None, None, 1
+        else:
+            colour = word.colour or colour
     if not things:
         raise MinidalleError(
-            f"the storybook knows nothing named in {caption!r}; try: a red car on the grass"
+            f"the storybook draws nothing named in {caption!r}; try: a red car on the grass"
         )
     if len(things) > 3 or (len(set(things)) > 1 and len(things) != 2):
         raise MinidalleError(
-            f"{caption!r} asks for more than the storybook draws: a thing, two or three equal"
-            " things, or a pair"
+            f"{caption!r} asks for more than the storybook draws; ask for one thing, two or three"
+            " equal things, or a pair"
         )
     if relation in REVERSED:
         relation, things = REVERSED[relation], things[::-1]

@@ -1,21 +1,22 @@
-"""Facts: what a storybook picture shows, and what a caption says about it.
+"""Facts: the contents of a storybook picture, and the statements of a caption.
 
 A picture shows one to three *things* in one *place*. A caption states some of those facts and
-leaves others open: "a red car" says nothing of place or size. Both are written as `Facts`, where
-`None` means "not stated", so that comparing a picture with a caption is comparing two values:
+leaves others open: "a red car" states neither place nor size. Both are `Facts`, where `None` means
+"not stated". Comparing a picture with a caption is then comparing two values:
 
     >>> car = Thing("car", "red")                       # size is not stated
     >>> Facts((car,), place="grass").skill
     'colours'
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 KINDS = (
     "circle", "square", "triangle", "star", "heart", "car", "bear", "dog",
     "cat", "house", "tree", "boat", "fish", "flower", "bird", "ball",
 )  # fmt: skip
-RGB = tuple[int, int, int]  # red green blue, 0..255
+RGB = tuple[int, int, int]  # red, green, blue, each 0 … 255
 COLOURS: dict[str, RGB] = {
     "red": (228, 40, 46),
     "orange": (246, 122, 20),
@@ -30,8 +31,8 @@ COLOURS: dict[str, RGB] = {
 }
 PLACES = ("grass", "snow", "sand", "sea", "night", "road")
 SIZES = ("small", "big")
-RELATIONS = ("left of", "above", "playing with")  # "right of" and "below" are these, read backwards
-PLAYERS = ("bear", "dog", "cat", "bird")
+RELATIONS = ("left of", "above", "playing with")  # "right of" and "below" are read as the reverse
+PLAYERS = ("bear", "dog", "cat", "bird")  # "playing with" relates one of these to one of TOYS
 TOYS = ("ball", "star", "heart", "circle", "square", "triangle", "car", "boat", "fish", "flower")
 SKILLS = (  # the six of GenEval (Ghosh et al. 2023)
     "single object",
@@ -45,7 +46,7 @@ SKILLS = (  # the six of GenEval (Ghosh et al. 2023)
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing. `None`: the caption does not say. Only a lone thing's size is ever stated."""
+    """One thing; None: not stated. Captions state the size of a lone thing only."""
 
     kind: str
     colour: str | None = None
@@ -54,10 +55,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Facts:
-    """One to three things, how the first stands to the second, and where.
+    """One to three things, the relation of the first to the second, and the place.
 
-    Two or three things are either equal (a count: "three red cars") or an ordered pair, whose
-    `relation` is read "things[0] <relation> things[1]".
+    Two or three things are either equal (a count: "three red cars") or an ordered pair. The
+    `relation` of a pair is read "things[0] <relation> things[1]".
     """
 
     things: tuple[Thing, ...]
@@ -66,12 +67,12 @@ class Facts:
 
     @property
     def is_group(self) -> bool:
-        """Several things of one description: a caption that counts."""
+        """Whether these are several equal things: a caption that counts."""
         return len(self.things) > 1 and len(set(self.things)) == 1
 
     @property
     def skill(self) -> str:
-        """Which of GenEval's six skills a caption with these facts tests."""
+        """The one of GenEval's six skills that a caption with these facts tests."""
         if len(self.things) == 1:
             return "single object" if self.things[0].colour is None else "colours"
         if self.is_group:
@@ -81,21 +82,23 @@ class Facts:
         return "two objects" if self.things[0].colour is None else "colour attribution"
 
 
-def mutations(facts: Facts) -> list[tuple[str, Facts]]:
-    """Every caption that differs from `facts` in exactly one stated fact: [(fact, wrong facts)].
+def require(fact: str | None) -> str:
+    """A fact that must be stated, as every fact of a scene is."""
+    assert fact is not None, "a scene needs complete facts; state kind, colour, size and place"
+    return fact
 
-    A judge must reject each of them; a contrastive model must tell them apart.
+
+def mutations(facts: Facts) -> list[tuple[str, Facts]]:
+    """Every variant of `facts` with exactly one stated fact changed: [(fact, wrong facts)].
+
+    A judge must reject each variant, and a contrastive model must separate it from `facts`.
     """
     wrong: list[tuple[str, Facts]] = []
 
-    def change_thing(field: str, values) -> None:
+    def change_thing(field: str, values: Collection[str]) -> None:
         # A group is changed as a whole: "three red cars" becomes "three blue cars".
-        places = (
-            [range(len(facts.things))]
-            if facts.is_group
-            else [[i] for i in range(len(facts.things))]
-        )
-        for chosen in places:
+        indices = range(len(facts.things))
+        for chosen in [[*indices]] if facts.is_group else [[i] for i in indices]:
             old = getattr(facts.things[chosen[0]], field)
             for value in values:
                 if old is None or value == old:

@@ -1,6 +1,6 @@
-"""The storybook: scenes, pictures and captions in two languages as an endless data set.
+"""The storybook: an endless data set of scenes, pictures, and captions in two languages.
 
-Data is a function: sample i of a split is f(split, seed, i), with no state to save or lose.
+Sample i of a split is a function of (split, seed, i), so there is no state to save.
 
     >>> book = Storybook()
     >>> scene = book.scene("validation", 7)
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidalle.world.captions import LANGUAGES, CaptionDetail, describe
+from minidalle.world.captions import CaptionDetail, describe
 from minidalle.world.scenes import (
     Scene,
     colour_jittered,
@@ -22,9 +22,11 @@ from minidalle.world.scenes import (
     sample_scene,
     swapped,
 )
+from minidalle.world.vocabulary import LANGUAGES
 
-# How much captions state. Training leaves less open than validation: which of two things is where,
-# and in which colour, is learnt last.
+# Training captions leave less open than those of validation: a model learns last which of two
+# things is where, and in which colour. Captions of `compositions` always state the colour, since
+# they test it.
 FULL_DETAIL = CaptionDetail(colours=1.0, relation=1.0)
 TRAIN_DETAIL = CaptionDetail(colours=0.9, relation=0.8)
 DETAIL = {
@@ -32,33 +34,35 @@ DETAIL = {
     "validation": CaptionDetail(),
     "compositions": CaptionDetail(colours=1.0),
 }
-JITTERED_SHARE = 0.75  # of the training pictures, while colour jitter is on
+JITTERED_SHARE = 0.75  # of the training pictures, 0 … 1, while colour jitter is on
 
 
 @dataclass(frozen=True)
 class Storybook:
     """The world as an endless source of training data (`datasets.source.Source`).
 
-    size: pixels across a picture; seed: another seed is another draw of every split.
+    size: pixels across a picture; seed: each seed gives another sample of every split.
     """
 
     size: int = 48
     seed: int = 0
-    epoch: None = None  # no pair need come again
+    epoch: None = None  # there is no epoch, since samples do not repeat
 
     @property
     def name(self) -> str:
+        """Tells this storybook from any other source."""
         return f"the storybook of {self.size} pixels, seed {self.seed}"
 
     def scene(self, split: str, i: int) -> Scene:
+        """Scene i of a split."""
         return sample_scene(f"{self.seed} {i}", split)
 
     def image(self, split: str, i: int) -> np.ndarray:
-        """uint8, size × size × 3."""
+        """Picture i of a split: uint8, size × size × 3."""
         return render(self.scene(split, i), self.size)
 
     def caption(self, split: str, i: int, language: str = "en") -> str:
-        """Captions of `compositions` always state the colour: that is what they test."""
+        """Caption i of a split."""
         seed = f"{split} {self.seed} {i}"
         return describe(self.scene(split, i), language, seed, DETAIL[split])
 
@@ -67,7 +71,7 @@ class Storybook:
         return render(sample_crowded_scene(f"{self.seed} {i}"), self.size)
 
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
-        """Training picture i; with colour jitter, three in four have shades of their colours."""
+        """Training picture i; with colour jitter, 75 % of the pictures have jittered colours."""
         scene = self.scene("train", i)
         jittered = random.Random(f"shown {self.seed} {i}").random() < JITTERED_SHARE
         if colour_jitter and jittered:
@@ -75,9 +79,9 @@ class Storybook:
         return render(scene, self.size)
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> list[tuple[str, np.ndarray]]:
-        """Training pair i and a hard negative: its two things swapped, or one fact changed.
+        """Training pair i and a hard negative: the same scene swapped, or with one fact changed.
 
-        swaps_only: nothing unless its things can be swapped, and captions that state everything.
+        swaps_only: return no pairs if the scene cannot be swapped; captions then state every fact.
         """
         scene = self.scene("train", i)
         other = swapped(scene, i)

@@ -1,9 +1,9 @@
-"""How good is the judge? The long measurement behind tests/world/test_judge.py, as tables.
+"""The accuracy of the judge, in tables: the long version of tests/world/test_judge.py.
 
-    python -m tests.benchmarks.judge [pictures a split, 2000 unless told]
+    python -m tests.benchmarks.judge [pictures per split, default 2000]
 
-`calibration` is where the judge's thresholds come from, on `train` pictures alone; the other tables
-measure what came of them. About a minute and a half a core for 2000.
+`calibration` shows the values behind the judge's thresholds, on `train` pictures only. The other
+tables measure the accuracy with these thresholds. 2000 pictures take about 90 s on one core.
 """
 
 import sys
@@ -31,7 +31,7 @@ from tests.world.test_judge import (
 
 
 def wobbly(image, rng, pixels=0.7):
-    """Every pixel is fetched from about `pixels` away, smoothly: the ragged lines of a model."""
+    """A smooth random displacement of about `pixels` pixels, like the ragged lines of a model."""
     coarse = rng.normal(0, 1, (2, 12, 12))
     grid = np.linspace(0, 11, 48)
     low, part = np.minimum(grid.astype(int), 10), grid - np.minimum(grid.astype(int), 10)
@@ -93,7 +93,7 @@ def blended(scene, image, i, rng):
 
 
 def calibration(n: int) -> None:
-    """What the thresholds part: quantiles over single things of `train` pictures."""
+    """The values on both sides of the thresholds: quantiles over single things of `train`."""
     book, rng = Storybook(), np.random.default_rng(0)
     ruined = {
         **{k: v for k, v in RUINED.items() if "half" in k},
@@ -102,8 +102,8 @@ def calibration(n: int) -> None:
         "shuffled": shuffled,
         "blended": blended,
     }
-    print(f"\ncalibration on train ({n} pictures a row; quantiles over things)")
-    print(f"  {'':16s}  {'match':>19s}  {'part':>19s}  {'lead':>19s}   named")
+    print(f"\ncalibration on train ({n} pictures per row; quantiles over things)")
+    print(f"  {'':16s}  {'match':>19s}  {'half match':>19s}  {'lead':>19s}   named")
     for title, marks, rows in (
         ("sound: 0.5, 2, 50 %", (0.005, 0.02, 0.5), SOUND),
         ("ruined: 50, 90, 98 %", (0.5, 0.9, 0.98), ruined),
@@ -121,12 +121,12 @@ def calibration(n: int) -> None:
                 )
                 half = SPAN[scene.facts.things[which].size] / 2
                 at = np.array(scene.corners[which]) + half
-                guesses = judge._glimpses(judge._square(image), scene.facts.place)
-                near = [g for g in guesses if np.abs(np.array(g[0].centre) - at).max() < half]
+                things = judge._match_things(judge._prepare(image), scene.facts.place)
+                near = [m for m in things if np.abs(np.array(m[0].centre) - at).max() < half]
                 if near:
-                    best, other, *_ = max(near)
-                    named = judge._name([best, other])[0].thing is not None
-                    seen.append((best.match, best.part, best.match - other.match, named))
+                    best, second, *_ = max(near)
+                    named = judge._identify([best, second])[0].thing is not None
+                    seen.append((best.match, best.half_match, best.match - second.match, named))
             seen = np.array(seen)
             cells = "  ".join(
                 " ".join(f"{q:6.2f}" for q in np.quantile(seen[:, k], marks)) for k in range(3)
@@ -136,7 +136,7 @@ def calibration(n: int) -> None:
 
 def fresh(n: int) -> None:
     book, wrong, total = Storybook(), [], 0
-    print(f"\nfresh pictures, {n} a split: captions judged right")
+    print(f"\nfresh pictures, {n} per split: captions judged right")
     for split in SPLITS:
         right = 0
         for i in range(n):
@@ -154,7 +154,7 @@ def fresh(n: int) -> None:
 
 def degraded(n: int) -> None:
     book = Storybook()
-    print(f"\nsoft validation pictures, {n} a row: captions judged right")
+    print(f"\nsoft validation pictures, {n} per row: captions judged right")
     for name, soften in SOFT.items():
         rng = np.random.default_rng(1)
         right = [
@@ -168,7 +168,7 @@ def degraded(n: int) -> None:
 
 def ruined(n: int) -> None:
     book = Storybook()
-    print(f"\nvalidation pictures with one thing ruined, {n} a row: captions judged wrong")
+    print(f"\nvalidation pictures with one thing ruined, {n} per row: captions judged wrong")
     for name, ruin in {**RUINED, "blended": blended}.items():
         rng = np.random.default_rng(2)
         wrong = []
@@ -201,13 +201,13 @@ def speed(n: int = 200) -> None:
     book = Storybook()
     images = [book.image("train", i) for i in range(n)]
     for image in images:
-        judge.read(image)  # the drawings are made once
+        judge.read(image)  # fill the caches
     marks = [time.process_time()]
     for image in images:
         judge.read(image)
         marks.append(time.process_time())
     spent = [b - a for a, b in pairwise(marks)]
-    print(f"\nspeed: {np.mean(spent) * 1e3:.1f} ms of processor time a picture (one core)")
+    print(f"\nspeed: {np.mean(spent) * 1e3:.1f} ms of processor time per picture (one core)")
 
 
 def main(n: int = 2000) -> None:

@@ -317,7 +317,7 @@ def test_nothing_to_learn_from(tmp_path):
     path = put(tmp_path, "sub/a.png", None)
     assert_fault(tmp_path, "no captions", "cat.txt", "metadata.csv", folder=tmp_path)
     assert_fault("no such folder", folder=path)
-    with pytest.raises(MinidalleError, match="image_size is 0"):
+    with pytest.raises(MinidalleError, match="image_size must be ≥ 1 pixel, got 0"):
         CaptionedImageFolder(tmp_path, 0)
 
 
@@ -330,10 +330,10 @@ def test_captions_missing_empty_or_orphaned(tmp_path):
     pairs = CaptionedImageFolder(tmp_path, 8)
     reasons = {path.name: reason for path, reason in pairs.skipped}
     assert reasons == {
-        "missing.png": "no caption; write missing.txt beside it",
+        "missing.png": "no caption; write missing.txt next to it",
         "empty.png": "empty.txt, line 1: the caption is empty; write one",
         "blank.png": "blank.txt, line 1: the caption is empty; write one",
-        "orphan.txt": "no picture of this name beside it; add one or remove this",
+        "orphan.txt": "no picture of this name next to it; add one or remove this",
     }
     assert_fault("blank.txt, line 1", folder=tmp_path, strict=True)
 
@@ -341,8 +341,8 @@ def test_captions_missing_empty_or_orphaned(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ("一只猫\n红色的".encode("gb18030"), ["line 1", "GBK", "“一只猫”", "iconv -f GB18030"]),
-        ("猫".encode("gbk"), ["line 1", "GBK", "“猫”"]),
+        ("一只猫\n红色的".encode("gb18030"), ["line 2", "GBK", "“红色的”", "iconv -f GB18030"]),
+        ("红猫".encode("gbk"), ["line 1", "GBK", "“红猫”"]),
         (b"a red\nboat " + "红色".encode("gbk"), ["line 2", "GBK", "boat 红色"]),
         (b"\xef\xbb\xbfa\n\xff", ["line 2", "save it as UTF-8"]),
         ("café".encode("latin-1"), ["line 1: not UTF-8", "save it as UTF-8"]),
@@ -521,7 +521,7 @@ def test_links_that_lead_out_are_refused_and_links_within_are_followed(tmp_path)
             '\n{"file_name": "a.png", "text": "x"',
             ["line 2", "not JSON", "object"],
         ),
-        ("metadata.jsonl", '["a.png", "x"]', ["line 1", "no object", "file_name"]),
+        ("metadata.jsonl", '["a.png", "x"]', ["line 1", "not an object", "file_name"]),
         ("metadata.jsonl", "[" * 100_000, ["line 1", "not JSON"]),
         ("metadata.jsonl", '{"text": "x"}', ["line 1", "no file_name", "name the picture"]),
         ("metadata.jsonl", '{"file_name": 3, "text": "x"}', ["line 1", "no file_name"]),
@@ -552,8 +552,8 @@ def test_a_malformed_table_names_file_and_line(tmp_path, table, text, words):
     [
         ({}, "no caption"),
         ({"text": None}, "no caption"),
-        ({"text": 3}, "no string"),
-        ({"text": ["a", "b"]}, "no string"),
+        ({"text": 3}, "not a string"),
+        ({"text": ["a", "b"]}, "not a string"),
         ({"text": "\ud83d"}, "surrogate"),
     ],
 )
@@ -619,7 +619,7 @@ def test_the_split_is_stable_when_pictures_are_added(tmp_path):
     pairs = CaptionedImageFolder(tmp_path, 1)
     assert len(pairs.split(0)[0]) == 100 and len(pairs.split(0)[1]) == 0
     assert set(pairs.split(0.1)[1]) <= set(pairs.split(0.3)[1])
-    with pytest.raises(MinidalleError, match="validation is 1"):
+    with pytest.raises(MinidalleError, match=r"validation must be in \[0, 1\), got 1"):
         pairs.split(1)
     with pytest.raises(MinidalleError, match="set validation to 0"):
         pairs.split(1 - 1e-9)

@@ -105,7 +105,7 @@ FAULTS = [
     Fault("a pair seen once is a pattern", K, "if -count < 2:", "if -count < 1:", K),
     Fault("merges applied in order of place", K, "for new, i in sorted(known):",
           "for new, i in known:", K),
-    Fault("dropout does nothing", K, "if not dropout or rng.random() >= dropout:", "if True:", K),
+    Fault("dropout does nothing", K, "if not dropout or uniform() >= dropout:", "if True:", K),
     Fault("captions not lower-cased", K, "caption = caption.lower()", "caption = caption", K),
     Fault("captions cut in silence", K, "warnings.warn(f", "str(f", K),
     # --- CLIP

@@ -416,10 +416,10 @@ def test_a_run_goes_on_with_what_it_began_with(trained, tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
 def test_a_run_whose_source_is_damaged_says_what_to_do(text, tmp_path):
     """A machine that died while it was written: catches JSON's own traceback, again and again."""
-    (tmp_path / "source.json").write_text(text)
-    with pytest.raises(MinidalleError, match=r"source\.json is damaged: delete it"):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(MinidalleError, match=r"run\.json is damaged: delete it"):
         new(tmp_path).tokenizer()
-    (tmp_path / "source.json").unlink()
+    (tmp_path / "run.json").unlink()
     assert new(tmp_path).tokenizer().vocab_size > 256
 
 

@@ -311,5 +311,5 @@ def test_a_missing_device_lists_those_there_are(monkeypatch):
 @pytest.mark.parametrize("change", [{"steps": 0}, {"batch_size": 0}])
 def test_a_run_of_nothing_is_refused(change):
     """Catches zero steps, or steps on nothing, in silence."""
-    with pytest.raises(MinidalleError, match="at least 1"):
+    with pytest.raises(MinidalleError, match="must be from 1 to"):
         replace(CONFIG, **change)

@@ -122,7 +122,7 @@ def test_a_fresh_picture_shows_its_caption(split):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_reading_gives_the_scene_back(split):
-    """Complete facts, not only those told; centres too, as relations are read from them."""
+    """Complete facts, not only stated ones; and centres, from which relations are read."""
     matches = []
     for scene, image, _ in samples(split, 60):
         reading = judge.read(image)
@@ -147,7 +147,7 @@ def test_other_picture_sizes_are_read(size):
     assert np.mean(right) >= 0.98
 
 
-def test_every_thing_is_told_from_every_other():
+def test_every_thing_is_distinguished_from_every_other():
     """All 160 (kind, colour) pairs, each in one place by turns: no drawing shadows another."""
     for i, (kind, colour) in enumerate((k, c) for k in KINDS for c in COLOURS):
         facts = Facts((Thing(kind, colour, "small"),), None, PLACES[i % len(PLACES)])
@@ -397,11 +397,11 @@ def test_a_relation_bears_two_cells_and_a_half_of_disorder(off):
     def at(x, y):
         return judge.Found(Thing("cat"), (x, y), 1.0)
 
-    assert judge._relation(at(2.5, 7.5), at(8.5, 7.5 + off)) == "left of"
-    assert judge._relation(at(8.5, 7.5), at(2.5, 7.5 + off)) is None  # the other way round
-    assert judge._relation(at(4.5, 2.5), at(4.5 + off, 8.5)) == "above"
-    assert judge._relation(at(2.5, 8.5), at(8.5 + off, 2.5)) == "playing with"
-    assert judge._relation(at(8.5, 2.5), at(2.5 + off, 8.5)) is None  # the toy plays with nobody
+    assert judge._relate(at(2.5, 7.5), at(8.5, 7.5 + off)) == "left of"
+    assert judge._relate(at(8.5, 7.5), at(2.5, 7.5 + off)) is None  # the other way round
+    assert judge._relate(at(4.5, 2.5), at(4.5 + off, 8.5)) == "above"
+    assert judge._relate(at(2.5, 8.5), at(8.5 + off, 2.5)) == "playing with"
+    assert judge._relate(at(8.5, 2.5), at(2.5 + off, 8.5)) is None  # the toy plays with nobody
 
 
 def test_three_things_must_be_equal_to_have_facts():

@@ -8,7 +8,7 @@ import pytest
 
 from minidalle.errors import MinidalleError
 from minidalle.world.backdrops import backdrop
-from minidalle.world.captions import LANGUAGES, choose_facts, describe, parse, phrase
+from minidalle.world.captions import choose_facts, describe, parse, phrase
 from minidalle.world.facts import COLOURS, KINDS, PLACES, RELATIONS, SKILLS, Facts, Thing, mutations
 from minidalle.world.scenes import (
     CELLS,
@@ -25,6 +25,7 @@ from minidalle.world.scenes import (
 )
 from minidalle.world.sprites import sprite
 from minidalle.world.storybook import Storybook
+from minidalle.world.vocabulary import LANGUAGES
 
 SCENES = [(split, i) for split in SPLITS for i in range(400)]
 
@@ -58,7 +59,7 @@ def test_render_fits_any_size(size):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_things_lie_inside_and_apart(split):
-    """Things that touch could not be told apart, by a judge or by a child."""
+    """Things that touch could not be separated, by a judge or by a child."""
     for i in range(500):
         scene = sample_scene(i, split)
         taken = set()
@@ -81,8 +82,8 @@ def test_splits_share_no_scene_and_compositions_no_pair():
     assert len(HELD_OUT) == round(0.1 * len(KINDS) * len(COLOURS))
 
 
-def test_shades_are_of_their_colour_and_of_no_other():
-    """Catches a shade that shows a held-out pair, a group in two shades, and too few shades."""
+def test_jittered_colours_stay_nearest_to_their_own():
+    """Catches a held-out pair by jitter, a group in two colours, and too few different values."""
     seen = set()
     for i in range(300):
         scene = sample_scene(i)
@@ -101,7 +102,7 @@ def test_shades_are_of_their_colour_and_of_no_other():
     assert len(seen) > 200
 
 
-def test_siblings_differ_in_one_fact_and_stay_in_their_split():
+def test_one_fact_changed_differs_in_one_fact_and_stays_in_its_split():
     """One of another split would leak it; an equal one would be a false negative for CLIP."""
     for i in range(300):
         scene = sample_scene(i)
@@ -112,7 +113,7 @@ def test_siblings_differ_in_one_fact_and_stay_in_their_split():
         assert (other.facts.place == scene.facts.place) or other.facts.things == scene.facts.things
 
 
-def test_a_pair_is_exchanged_in_place_or_in_colour():
+def test_a_pair_is_swapped_in_position_or_in_colour():
     """CLIP must tell "a red dog left of a blue cat" from "a blue cat left of a red dog" and from
     "a blue dog left of a red cat"; and what nothing can be swapped in has no such scene."""
     turned = recoloured = 0
@@ -133,17 +134,17 @@ def test_a_pair_is_exchanged_in_place_or_in_colour():
     assert min(turned, recoloured) > 60
 
 
-def test_a_pair_is_named_as_one_reads_a_page():
-    """Catches an order by chance: it is what tells a reader, and the prior, who is who."""
+def test_a_pair_is_named_in_reading_order():
+    """Catches a random order: by the order, a reader and the prior know which thing is where."""
     seen = set()
     for i in range(400):
         scene = sample_scene(i)
-        told = choose_facts(scene.facts, random.Random(i))
-        if told.relation is None and len({t.kind for t in scene.facts.things}) == 2:
+        stated = choose_facts(scene.facts, random.Random(i))
+        if stated.relation is None and len({t.kind for t in scene.facts.things}) == 2:
             seen.add(scene.facts.relation)
             kinds = [t.kind for t in scene.facts.things]
             at = {k: (row, column) for k, (column, row) in zip(kinds, scene.corners, strict=True)}
-            assert [t.kind for t in told.things] == sorted(kinds, key=at.get)
+            assert [t.kind for t in stated.things] == sorted(kinds, key=at.get)
     assert seen == {"left of", "above", "playing with"}
 
 
@@ -153,8 +154,8 @@ def test_captions_are_read_back_exactly(language):
     for split, i in SCENES:
         facts = sample_scene(i, split).facts
         rng = random.Random(f"{split} {i}")
-        told = choose_facts(facts, rng)
-        assert parse(phrase(told, language, rng)) == told
+        stated = choose_facts(facts, rng)
+        assert parse(phrase(stated, language, rng)) == stated
 
 
 def test_captions_never_say_what_is_not_so():
@@ -162,20 +163,20 @@ def test_captions_never_say_what_is_not_so():
     for split, i in SCENES:
         scene = sample_scene(i, split)
         for language in LANGUAGES:
-            told = parse(describe(scene, language, i))
-            assert told.place in (None, scene.facts.place)
-            assert told.relation in (None, scene.facts.relation)
+            stated = parse(describe(scene, language, i))
+            assert stated.place in (None, scene.facts.place)
+            assert stated.relation in (None, scene.facts.relation)
             things = scene.facts.things
             assert any(
                 all(
                     a.kind == b.kind and a.colour in (None, b.colour) and a.size in (None, b.size)
-                    for a, b in zip(told.things, order, strict=True)
+                    for a, b in zip(stated.things, order, strict=True)
                 )
                 for order in (things, things[::-1])
             )
 
 
-def test_compositions_always_tell_the_colour():
+def test_compositions_always_state_the_colour():
     """A caption without the colour would not test the held-out pair."""
     book = Storybook()
     for i in range(300):
@@ -284,41 +285,43 @@ def test_drawings_differ_and_are_outlined():
                 assert changed.sum() > 60, (kind, colour, place)
 
 
-def test_another_seed_is_another_book():
+def test_another_seed_gives_other_scenes():
     a, b = Storybook(seed=0), Storybook(seed=1)
     assert [a.scene("train", i) for i in range(20)] != [b.scene("train", i) for i in range(20)]
 
 
-# Pages -------------------------------------------------------------------------------------------
-PAGES = [sample_crowded_scene(i) for i in range(1500)]
+# --- Crowded scenes -------------------------------------------------------------------------------
+CROWDED = [sample_crowded_scene(i) for i in range(1500)]
 
 
-def test_pages_are_crowded_and_never_show_a_held_out_pair():
+def test_crowded_scenes_never_show_a_held_out_pair():
     """Catches a dVAE that has seen what `compositions` is to test."""
-    things = [t for page in PAGES for t in page.facts.things]
+    things = [t for scene in CROWDED for t in scene.facts.things]
     pairs = {(t.kind, t.colour) for t in things}
     assert not pairs & HELD_OUT
     assert {k for k, _ in pairs} == set(KINDS)
     assert pairs >= {(k, c) for k in KINDS for c in COLOURS} - HELD_OUT
-    assert len(things) / len(PAGES) > 2.5
-    assert {len(page.facts.things) for page in PAGES} == {1, 4}
+    assert len(things) / len(CROWDED) > 2.5
+    assert {len(scene.facts.things) for scene in CROWDED} == {1, 4}
 
 
-def test_things_on_pages_lie_on_the_lattice_and_never_overlap():
+def test_things_of_crowded_scenes_lie_on_the_lattice_and_never_overlap():
     scenes = [sample_scene(i) for i in range(1000)]
     spots = {(t.size, c) for s in scenes for t, c in zip(s.facts.things, s.corners, strict=True)}
     assert len(spots) == 7  # five for a small thing, two for a big one
-    on_pages = {(t.size, c) for p in PAGES for t, c in zip(p.facts.things, p.corners, strict=True)}
-    assert len(on_pages) > 4 * len(spots)  # pages know no favourite spots
-    for page in PAGES:
-        for i, corner in enumerate(page.corners):
-            for other in page.corners[:i]:
+    in_crowded = {
+        (t.size, c) for p in CROWDED for t, c in zip(p.facts.things, p.corners, strict=True)
+    }
+    assert len(in_crowded) > 4 * len(spots)  # positions anywhere
+    for scene in CROWDED:
+        for i, corner in enumerate(scene.corners):
+            for other in scene.corners[:i]:
                 gaps = [abs(a - b) - SPAN["small"] for a, b in zip(corner, other, strict=True)]
                 assert max(gaps) >= 0
 
 
-def test_pages_are_a_function_of_their_seed():
-    assert [sample_crowded_scene(i) for i in range(50)] == PAGES[:50]
+def test_crowded_scenes_are_a_function_of_their_seed():
+    assert [sample_crowded_scene(i) for i in range(50)] == CROWDED[:50]
     assert np.array_equal(Storybook(seed=1).crowded_image(3), Storybook(seed=1).crowded_image(3))
     assert not np.array_equal(
         Storybook(seed=1).crowded_image(3), Storybook(seed=2).crowded_image(3)
