@@ -163,7 +163,7 @@ def write_directory(directory: Path, files: Mapping[str, bytes]) -> Path:
     superseded = [backup]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_strangers(target)
+        check_replaceable(target)
         is_bundle = (target / MANIFEST).exists()
         for leftover in _leftovers(target):
             if leftover.name.startswith(STAGING) or is_bundle:
@@ -206,7 +206,7 @@ def _leftovers(target: Path) -> list[Path]:
     return found
 
 
-def _refuse_strangers(target: Path) -> None:
+def check_replaceable(target: Path) -> None:
     """Replacing deletes: only what `write_directory` wrote, unchanged, is ever replaced.
 
     Raises MinidalleError, naming the first file that is not ours or has changed since.

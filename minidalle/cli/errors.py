@@ -30,7 +30,7 @@ def exit_status(work: Callable[[], int | None]) -> int:
         return status
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of a pipe has gone: nobody is there to be told
+    except BrokenPipeError:  # the reader of a pipe has gone: nobody is there to read it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (MinidalleError, OSError, RuntimeError, MemoryError) as error:

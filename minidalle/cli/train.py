@@ -8,12 +8,15 @@ from pathlib import Path
 
 import torch
 
+from minidalle.bundle import load_bundle
 from minidalle.cli.arguments import path
 from minidalle.cli.errors import exit_status, print_note, printable
 from minidalle.cli.progress import GracefulInterrupt, progress_bar, train_with_progress, wait_for
 from minidalle.datasets.archives import unpack
 from minidalle.datasets.image_folder import CaptionedImageFolder
 from minidalle.datasets.source import FolderSource, Source
+from minidalle.errors import MinidalleError
+from minidalle.files import check_replaceable
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import distributed
@@ -40,6 +43,14 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
                    help="pictures per update, in every stage trained (the preset's)")  # fmt: skip
     p.add_argument("--lr", type=float, metavar="RATE",
                    help="peak learning rate, of one stage (the preset's)")  # fmt: skip
+    p.add_argument("--steps", type=int, metavar="N",
+                   help="updates, of one stage or each (the preset's)")  # fmt: skip
+    p.add_argument("--epochs", type=float, metavar="N",
+                   help="passes over --data, in place of --steps")  # fmt: skip
+    p.add_argument("--text-length", type=int, metavar="N",
+                   help="tokens of the longest caption (the preset's)")  # fmt: skip
+    p.add_argument("--init", type=path, metavar="BUNDLE",
+                   help="start from a trained bundle, its sizes included")  # fmt: skip
     p.add_argument("--resume", action="store_true", help="continue where an earlier run stopped")
     return p
 
@@ -77,11 +88,34 @@ def train(args: argparse.Namespace) -> None:
 def _training_run(
     args: argparse.Namespace, device: torch.device | None, is_main: bool
 ) -> TrainingRun:
-    chosen = preset(args.preset).with_training(batch_size=args.batch_size)
+    """Raises MinidalleError, before any work, for options that do not go together."""
+    chosen = preset(args.preset).with_text_length(args.text_length)
+    chosen = chosen.with_training(batch_size=args.batch_size)
     chosen = chosen.with_training("dvae", "prior", accumulate=args.accumulate)
     chosen = chosen.with_training(args.stage, lr=args.lr)
+    stages = () if args.stage == "all" else (args.stage,)
+    chosen = chosen.with_training(*stages, steps=args.steps)
     out = args.out or Path("runs") / chosen.name
-    return TrainingRun(chosen, _source(args, out, chosen, is_main), out, device)
+    if args.stage == "all":
+        check_replaceable((out / "bundle").resolve())  # before hours of training
+    init = load_bundle(args.init) if args.init else None
+    image_size = (init.dvae.config if init else chosen.models["dvae"]).image_size
+    source = _source(args, out, image_size, is_main)
+    if args.epochs is not None:
+        chosen = _with_epochs(chosen, args, source)
+    return TrainingRun(chosen, source, out, device, init)
+
+
+def _with_epochs(chosen: Preset, args: argparse.Namespace, source: Source) -> Preset:
+    if args.steps is not None:
+        raise MinidalleError("--epochs and --steps name the same thing; choose one of them")
+    if source.epoch is None:
+        raise MinidalleError("--epochs needs --data: the storybook has no end; use --steps")
+    for stage, config in chosen.training.items():
+        if args.stage in ("all", stage):
+            steps = max(1, round(args.epochs * source.epoch / config.batch_size))
+            chosen = chosen.with_training(stage, steps=steps)
+    return chosen
 
 
 def _background(args: argparse.Namespace) -> BackgroundProcess | None:
@@ -111,10 +145,9 @@ def _train_tokenizer(run: TrainingRun, is_main: bool) -> None:
         _note_long_captions(run.source, tokenizer, run.preset.models["prior"].text_length)
 
 
-def _source(args: argparse.Namespace, out: Path, chosen: Preset, is_main: bool) -> Source:
+def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool) -> Source:
     """The storybook, or the pictures of --data, with a report of what could not be read."""
 
-    image_size = chosen.models["dvae"].image_size
     if not args.data:
         return Storybook(image_size)
     data = args.data

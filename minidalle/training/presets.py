@@ -35,6 +35,15 @@ class Preset:
         """Updates that a notebook makes where it would make `steps` at class."""
         return max(6, round(self.notebook_scale * steps))
 
+    def with_text_length(self, length: int | None) -> "Preset":
+        """The same preset for captions of that many tokens; None changes nothing."""
+        if length is None:
+            return self
+        longer = {
+            name: replace(self.models[name], text_length=length) for name in ("prior", "clip")
+        }
+        return replace(self, models={**self.models, **longer})
+
     def with_training(self, *stages: str, **changes: Any) -> "Preset":
         """The same preset with some fields of the stages' TrainConfigs changed; None changes
         nothing. Without stages, all of them.

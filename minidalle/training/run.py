@@ -9,8 +9,6 @@ Training a stage is a generator of `trainer.Record`s. It saves as it goes, and c
 it was stopped. `assemble` gathers the trained stages into a bundle.
 """
 
-import json
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import nullcontext
@@ -25,27 +23,34 @@ from minidalle.bundle import Bundle, build, config_from_dict, save_bundle
 from minidalle.datasets.source import Source, bilingual_caption
 from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
-from minidalle.files import fingerprint, read_file, write_file
+from minidalle.files import fingerprint, read_file
 from minidalle.pipeline import WORD
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import checkpoint, distributed
 from minidalle.training.identity import check_identity
+from minidalle.training.log import LOG_EVERY, append_record, start_log
 from minidalle.training.presets import Preset
 from minidalle.training.stages import STAGES, Inputs
 from minidalle.training.trainer import Objective, Record, TrainConfig, TrainState, fit
 
 SAVE_EVERY = 500  # steps between two checkpoints
-LOG_EVERY = 20  # steps between two lines of OUT/STAGE.jsonl, for the curves
 
 
 class TrainingRun:
     """A directory in which the stages of one preset are trained on one source."""
 
     def __init__(
-        self, preset: Preset, source: Source, out: Path, device: torch.device | None = None
+        self,
+        preset: Preset,
+        source: Source,
+        out: Path,
+        device: torch.device | None = None,
+        init: Bundle | None = None,
     ) -> None:
+        """init: a trained bundle whose tokenizer, sizes and weights the stages start from."""
         self.preset, self.source, self.out = preset, source, Path(out)
+        self.init = init
         self.save_now = False  # set it, and the next step is saved
         self.device = device or pick_device()
 
@@ -56,10 +61,12 @@ class TrainingRun:
         file = self.out / "tokenizer.json"
         self._check_identity()
         if not file.exists() and distributed.is_main_process():
-            captions = [
-                bilingual_caption(self.source, "train", i) for i in range(self.preset.captions)
-            ]
-            Tokenizer.train(captions, self.preset.vocab_size).save(file)
+            if self.init is None:
+                indices = range(self.preset.captions)
+                captions = [bilingual_caption(self.source, "train", i) for i in indices]
+                Tokenizer.train(captions, self.preset.vocab_size).save(file)
+            else:
+                self.init.tokenizer.save(file)
         distributed.barrier()
         return Tokenizer.load(file)
 
@@ -72,7 +79,12 @@ class TrainingRun:
         config = self.preset.training[stage]
         given = self._inputs(stage)
         torch.manual_seed(config.seed)
-        model = STAGES[stage].model(STAGES[stage].configure(given))
+        if self.init is None:
+            model = STAGES[stage].model(STAGES[stage].configure(given))
+        else:
+            trained = getattr(self.init, stage)
+            model = STAGES[stage].model(trained.config)
+            model.load_state_dict(trained.state_dict())
         return model.to(self.device), config
 
     def objective(self, stage: str, config: TrainConfig) -> Objective:
@@ -91,7 +103,10 @@ class TrainingRun:
     def _check_identity(self) -> None:
         preset = self.preset
         sizes: dict[str, Any] = {"captions": preset.captions, "vocab_size": preset.vocab_size}
-        sizes |= {name: asdict(config) for name, config in preset.models.items()}
+        if self.init is None:
+            sizes |= {name: asdict(config) for name, config in preset.models.items()}
+        else:  # its weights are part of what this directory is
+            sizes |= {name: _digest(getattr(self.init, name)) for name in STAGES}
         check_identity(self.out, self.source.name, sizes)
 
     def _learnt_from(self, stage: str) -> dict[str, str]:
@@ -181,9 +196,7 @@ class TrainingRun:
             objective = self.objective(stage, config)
             log = self.out / f"{stage}.jsonl"
             if is_main:
-                known = log.read_text().splitlines() if latest is not None and log.exists() else []
-                kept = [line for line in known if _logged_step(line) <= state.step]
-                write_file(log, "".join(f"{line}\n" for line in kept).encode())  # none twice
+                start_log(log, state.step if latest is not None else 0)
 
             def save() -> None:
                 if checkpoints is not None:
@@ -264,19 +277,7 @@ class TrainingRun:
         return save_bundle(directory or self.out / "bundle", bundle)
 
 
-def append_record(log: Path, record: Record) -> None:
-    """One line for the curves. A full disk must not end a training: the line is lost, with a
-    warning."""
-    try:
-        with log.open("a") as lines:
-            lines.write(json.dumps(record._asdict()) + "\n")
-    except OSError as error:
-        warnings.warn(f"cannot write {log}: {error.strerror}; its line is lost", stacklevel=2)
-
-
-def _logged_step(line: str) -> float:
-    """The step of a line of the log; infinity for one that was cut short."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return float("inf")
+def _digest(model: nn.Module) -> str:
+    """A short hash of all weights."""
+    data = b"".join(v.cpu().numpy().tobytes() for v in model.state_dict().values())
+    return str(fingerprint(data)["sha256"])[:16]

@@ -21,9 +21,10 @@ from minidalle.tensors import to_tensor, to_uint8
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import checkpoint, distributed
 from minidalle.training import run as module
+from minidalle.training.log import append_record
 from minidalle.training.objectives import contrastive_batch
 from minidalle.training.presets import preset
-from minidalle.training.run import TrainingRun, append_record
+from minidalle.training.run import TrainingRun
 from minidalle.training.trainer import Record, TrainState, fit
 from minidalle.world.captions import parse
 from minidalle.world.storybook import Storybook

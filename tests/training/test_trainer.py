@@ -313,3 +313,11 @@ def test_a_run_of_nothing_is_refused(change):
     """Catches zero steps, or steps on nothing, in silence."""
     with pytest.raises(MinidalleError, match="must be from 1 to"):
         replace(CONFIG, **change)
+
+
+def test_another_number_of_threads_says_that_it_is_not_bit_exact(tmp_path):
+    """Catches `train prior --resume` after `train all`, which gave the prior half of the threads."""
+    tensors, metadata = fresh().dump()
+    metadata = {**json.loads(json.dumps(metadata)), "threads": 96}
+    with pytest.warns(UserWarning, match="by 96 threads and now there are"):
+        fresh().restore(tensors, metadata, file=tmp_path)

@@ -1,0 +1,37 @@
+"""The log of a stage, OUT/STAGE.jsonl: one line per twenty steps, for the curves."""
+
+import json
+import warnings
+from pathlib import Path
+
+from minidalle.files import write_file
+from minidalle.training.trainer import Record
+
+LOG_EVERY = 20  # steps between two lines
+
+
+def start_log(log: Path, step: int) -> None:
+    """Keep the lines of a log up to `step`, so that a resumed run writes none twice; damaged lines
+    are dropped."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    kept = [line for line in lines if _step(line) <= step]
+    write_file(log, "".join(f"{line}\n" for line in kept).encode())
+
+
+def append_record(log: Path, record: Record) -> None:
+    """One line for the curves. A full disk must not end a training: the line is lost, with a
+    warning."""
+    try:
+        with log.open("a") as lines:
+            lines.write(json.dumps(record._asdict()) + "\n")
+    except OSError as error:
+        warnings.warn(f"cannot write {log}: {error.strerror}; its line is lost", stacklevel=2)
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinity for one that is damaged or was cut short."""
+    try:
+        step = json.loads(line)["step"]
+        return step if isinstance(step, int) else float("inf")
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
