@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from minidalle.errors import MinidalleError
 from minidalle.files import MANIFEST, to_json, write_directory
 from minidalle.prior import Prior, PriorConfig
 from minidalle.tokenizer import Tokenizer
-from tests.test_files import names, tells
+from tests.test_files import child, names, tells
 
 INFO = {
     "preset": "tiny",
@@ -204,6 +205,14 @@ def test_weights_that_are_no_numbers(tiny, tmp_path, name, value):
     refused(path, f"{path / f'{name}.safetensors'}: {last} holds NaN or infinite weights")
 
 
+def load_within(path, limit, pipe):
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        load_bundle(path)
+    except (MinidalleError, RuntimeError) as error:  # torch raises this one where memory runs out
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
 def test_a_config_too_large_for_any_memory(tiny, tmp_path):
     """Catches memory that is allocated for what the file says, before the two are compared."""
     path = save_bundle(tmp_path / "bundle", tiny)
@@ -211,7 +220,8 @@ def test_a_config_too_large_for_any_memory(tiny, tmp_path):
     config = json.loads(files["config.json"])
     config["prior"]["width"] = 1 << 16
     write_directory(path, files | {"config.json": to_json(config)})
-    refused(path, f"{path / 'prior.safetensors'} does not fit this model", "16 in the file")
+    with child(load_within, path, 16 << 30) as (_, pipe):
+        tells(pipe.recv(), f"MinidalleError: {path / 'prior.safetensors'} does not fit this model")
 
 
 @pytest.mark.parametrize(

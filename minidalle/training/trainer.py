@@ -100,7 +100,9 @@ class TrainState:
 
     def dump(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Tensors and metadata for `checkpoint.save`."""
-        optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=FLAT)
+        optimizer: dict[str, Any] = {}
+        if self.optimizer.state:  # asked for earlier, torch would make it up with a step of zeros
+            optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=FLAT)
         tensors = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -155,7 +157,8 @@ class TrainState:
             k: tuple(v) if isinstance(v, list) else v for k, v in metadata["optimizer"].items()
         }
         optimizer: dict[str, Any] = {**tensors["optimizer"], **groups}
-        set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=FLAT)
+        if optimizer:
+            set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=FLAT)
         self.step = metadata["step"]
 
 
