@@ -101,6 +101,11 @@ def load_bundle(directory: str | Path) -> Bundle:
             f"{directory} is a file, and not a bundle: name the directory that minidalle train all"
             " has written (OUT/bundle)"
         )
+    if (directory / "run.json").exists() and not (directory / "manifest.json").exists():
+        raise MinidalleError(
+            f"{directory} is still in training and has no bundle yet: finish it with minidalle"
+            " train all --resume"
+        )
     tensors, documents = read_directory(directory)
     missing = sorted(MODELS.keys() - tensors.keys())
     missing += sorted({"tokenizer", "config", "info"} - documents.keys())

@@ -64,7 +64,8 @@ def read_file(path: Path, length: int | None = None) -> bytes:
     try:
         status = path.lstat()  # not stat: a link could lead anywhere
         if not stat.S_ISREG(status.st_mode):
-            raise MinidalleError(f"{path} is not a plain file and was not opened")
+            link = "; copy what it points to (cp -L)" if stat.S_ISLNK(status.st_mode) else ""
+            raise MinidalleError(f"{path} is not a plain file and was not opened{link}")
         if length is not None and status.st_size != length:
             pointer = path.read_bytes()[:100] if status.st_size < 1000 else b""
             if pointer.startswith(b"version https://git-lfs"):

@@ -131,3 +131,19 @@ def test_absurd_sampling_is_refused(change):
 def test_absurd_training_is_refused(change):
     with pytest.raises(MinidalleError, match=next(iter(change))):
         TrainConfig(**{"steps": 1, **change})
+
+
+def test_a_run_that_is_still_in_training_says_so(tmp_path):
+    """Catches "no such file: manifest.json" for who draws from a training an hour too early."""
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(MinidalleError, match=r"still in training .* train all --resume"):
+        load_bundle(tmp_path)
+
+
+def test_a_folder_of_links_says_how_to_copy_it(smoke_bundle, tmp_path):
+    """A snapshot folder of a model hub's cache: every file in it is a link."""
+    (tmp_path / "snapshot").mkdir()
+    for path in smoke_bundle.iterdir():
+        (tmp_path / "snapshot" / path.name).symlink_to(path)
+    with pytest.raises(MinidalleError, match=r"copy what it points to \(cp -L\)"):
+        load_bundle(tmp_path / "snapshot")

@@ -39,6 +39,7 @@ from minidalle.files import (
 
 FORMAT = 2  # 1 was a directory of files
 STEP = re.compile(r"step-(\d+)\.safetensors")
+OLD_STEP = re.compile(r"step-\d{8}")  # a directory of format 1
 DIGEST = re.compile(r"[0-9a-f]{64}")
 UNSIGNED = "0" * 64  # stands in the header while the file is hashed
 
@@ -161,7 +162,7 @@ def latest(directory: Path) -> Path | None:
     Raises MinidalleError for a directory that an older release was training.
     """
     found = steps(directory)
-    if not found and any(p.is_dir() for p in directory.glob("step-*")):
+    if not found and any(OLD_STEP.fullmatch(p.name) for p in directory.glob("step-*")):
         raise MinidalleError(
             f"{directory} was trained by an older minidalle: finish it with that release, or choose"
             " another --out"

@@ -108,3 +108,17 @@ def test_a_run_starts_from_a_bundle(trained, tmp_path):
     list(run.train("dvae"))
     with pytest.raises(MinidalleError, match="at other sizes"):
         new(tmp_path / "run").tokenizer()
+
+
+def test_a_users_own_folder_among_the_checkpoints_is_left_alone(tmp_path):
+    """Catches `step-old` taken for a checkpoint, and junk in the log that ends a resume."""
+    (tmp_path / "dvae" / "step-old").mkdir(parents=True)
+    (tmp_path / "dvae" / "step-old" / "notes.txt").write_text("mine")
+    run = new(tmp_path)
+    records = run.train("dvae")
+    next(records)
+    records.close()
+    (tmp_path / "dvae.jsonl").write_bytes(b'junk\n[]\n{"step": "x"}\n\xff\xfe\n{"step": 1}\n')
+    assert [r.step for r in run.train("dvae", resume=True)] == [2, 3, 4, 5, 6]
+    assert (tmp_path / "dvae.jsonl").read_text() == '{"step": 1}\n'
+    assert (tmp_path / "dvae" / "step-old" / "notes.txt").read_text() == "mine"
