@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from minidalle.errors import MinidalleError
-from minidalle.pipeline import MiniDALLE
 from minidalle.files import MANIFEST, to_json, write_directory
+from minidalle.pipeline import MiniDALLE
 
 
 def test_generate_gives_ranked_pictures(smoke_model):

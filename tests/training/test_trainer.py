@@ -316,7 +316,7 @@ def test_a_run_of_nothing_is_refused(change):
 
 
 def test_another_number_of_threads_says_that_it_is_not_bit_exact(tmp_path):
-    """Catches `train prior --resume` after `train all`, which gave the prior half of the threads."""
+    """Catches `train prior --resume` after `train all`, where the prior had half of the threads."""
     tensors, metadata = fresh().dump()
     metadata = {**json.loads(json.dumps(metadata)), "threads": 96}
     with pytest.warns(UserWarning, match="by 96 threads and now there are"):
