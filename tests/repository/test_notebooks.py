@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from minidalle.lab.notebooks import with_minutes
+from minidalle.lab.notebooks import refresh_sources, with_minutes
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 CHAPTERS = sorted(FOLDER.glob("[01][0-9]_*.ipynb"))
@@ -90,3 +90,10 @@ def test_widgets_have_a_still_beside_them():
                 assert re.search(r"^still = ", source, re.M), source
                 assert code[i + 1].strip() == "still", path
     assert count >= 8
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_listings_show_todays_code(path):
+    """Catches a chapter that explains code which has changed since."""
+    notebook, stored = read(path), read(path)
+    assert refresh_sources(notebook) == stored, "run python -m minidalle.lab.notebooks sources"
