@@ -218,14 +218,14 @@ class DVAE(nn.Module):
         nll = logit_laplace_nll(x, mu, ln_b).mean()
         c = self.config
         # The paper divides the loss by H · W · 3, so a code's KL is divided by its 3 f² subpixels.
-        price = beta_at(progress, c.beta) / (3 * c.factor**2)
+        kl_weight = beta_at(progress, c.beta) / (3 * c.factor**2)
         # I(picture; code) = H(mean q) − mean H(q) = entropy + kl − ln K: the bonus is for both.
         # The bonus for the entropy of the mean posterior fades further than that for certainty:
         # with equal use most codes would go to the sky, which fills most of a picture.
         bonus = c.information_bonus
         fade = 1 - progress / BONUS_FADE_SHARE
-        certain, spread_out = bonus * max(0.6, fade), bonus * max(0.3, fade)
-        total = nll + (price - certain) * z.kl - spread_out * z.entropy + z.commitment
+        certainty_bonus, spread_bonus = bonus * max(0.6, fade), bonus * max(0.3, fade)
+        total = nll + (kl_weight - certainty_bonus) * z.kl - spread_bonus * z.entropy + z.commitment
         return DVAELosses(total, nll, z.kl, z.entropy)
 
 

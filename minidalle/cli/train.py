@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from minidalle.bundle import load_bundle
+from minidalle.bundle import MODELS, load_bundle
 from minidalle.cli.arguments import path
 from minidalle.cli.errors import exit_status, print_note, printable
 from minidalle.cli.progress import GracefulInterrupt, progress_bar, train_with_progress, wait_for
@@ -23,7 +23,7 @@ from minidalle.training import distributed
 from minidalle.training.background import BackgroundProcess
 from minidalle.training.presets import Preset, preset
 from minidalle.training.run import TrainingRun
-from minidalle.training.stages import NAMES
+from minidalle.training.stages import NAMES, STAGES
 from minidalle.world.storybook import Storybook
 
 
@@ -60,7 +60,7 @@ def train(args: argparse.Namespace) -> None:
     device = distributed.init(pick_device(args.device))
     is_main = distributed.is_main_process()  # the others train as well, in silence
     run = _training_run(args, device, is_main)
-    names = NAMES if args.stage == "all" else (args.stage,)
+    names = ("tokenizer", *MODELS) if args.stage == "all" else (args.stage,)
     for name in names:
         run.check(name)  # before the first of them takes an hour
     alone_on_cpu = distributed.world_size() == 1 and run.device.type == "cpu"
@@ -91,7 +91,8 @@ def _training_run(
     """Raises MinidalleError, before any work, for options that do not go together."""
     chosen = preset(args.preset).with_text_length(args.text_length)
     chosen = chosen.with_training(batch_size=args.batch_size)
-    chosen = chosen.with_training("dvae", "prior", accumulate=args.accumulate)
+    divisible = [name for name, row in STAGES.items() if not row.distinct_captions]
+    chosen = chosen.with_training(*divisible, accumulate=args.accumulate)
     chosen = chosen.with_training(args.stage, lr=args.lr)
     stages = () if args.stage == "all" else (args.stage,)
     chosen = chosen.with_training(*stages, steps=args.steps)

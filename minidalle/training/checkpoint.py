@@ -79,7 +79,10 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     data = read_file(Path(path))
     header = _header(path, data)
     if hashlib.sha256(_sign(data, header["sha256"], UNSIGNED)).hexdigest() != header["sha256"]:
-        raise MinidalleError(f"{path} is damaged: its bytes are not those that were saved")
+        raise MinidalleError(
+            f"{path} is damaged: its bytes are not those that were saved; delete it, and"
+            " --resume continues from the one before"
+        )
     try:
         tensors: dict[str, dict[str, Tensor]] = {group: {} for group in header["groups"]}
         for name, tensor in parse_tensors(data).items():

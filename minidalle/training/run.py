@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from minidalle.bundle import Bundle, build, config_from_dict, save_bundle
+from minidalle.bundle import MODELS, Bundle, build, config_from_dict, save_bundle
 from minidalle.datasets.source import Source, bilingual_caption
 from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
@@ -79,10 +79,10 @@ class TrainingRun:
         config = self.preset.training[stage]
         given = self._inputs(stage)
         torch.manual_seed(config.seed)
-        if self.init is None:
+        trained = getattr(self.init, stage, None)  # a bundle has no baselines
+        if trained is None:
             model = STAGES[stage].model(STAGES[stage].configure(given))
         else:
-            trained = getattr(self.init, stage)
             model = STAGES[stage].model(trained.config)
             model.load_state_dict(trained.state_dict())
         return model.to(self.device), config
@@ -106,7 +106,7 @@ class TrainingRun:
         if self.init is None:
             sizes |= {name: asdict(config) for name, config in preset.models.items()}
         else:  # its weights are part of what this directory is
-            sizes |= {name: _digest(getattr(self.init, name)) for name in STAGES}
+            sizes |= {name: _digest(getattr(self.init, name)) for name in MODELS}
         check_identity(self.out, self.source.name, sizes)
 
     def _learnt_from(self, stage: str) -> dict[str, str]:
@@ -272,7 +272,7 @@ class TrainingRun:
             "sampling": asdict(self.preset.sampling),
             "words": sorted(words),
         }
-        models = {name: self.model(name).cpu() for name in ("dvae", "prior", "clip")}
+        models = {name: self.model(name).cpu() for name in MODELS}
         bundle = Bundle(self.tokenizer(), **models, info=info)  # type: ignore[arg-type]
         return save_bundle(directory or self.out / "bundle", bundle)
 
