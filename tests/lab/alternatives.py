@@ -242,9 +242,9 @@ def clip_gradients(gradients, longest):
     return [p.grad for p in copies]
 
 
-def drop_captions(captions, luck, rate):
+def drop_captions(captions, draws, rate):
     out = list(captions)
-    for i, u in enumerate(luck):
+    for i, u in enumerate(draws):
         if u < rate:
             out[i] = ""
     return out

@@ -14,7 +14,7 @@ def _logits(shape) -> Tensor:
     return 2 * torch.randn(shape)
 
 
-# --- gumbel: uniform luck to Gumbel noise ---------------------------------------------------------
+# --- gumbel: uniform samples to Gumbel noise ------------------------------------------------------
 
 
 def gumbel(u: Tensor) -> Tensor:

@@ -124,8 +124,8 @@ CLIP_GRADIENTS = Task(
 # --- drop_captions --------------------------------------------------------------------------------
 
 
-def drop_captions(captions: list, luck: list, rate: float) -> list:
-    return ["" if u < rate else caption for caption, u in zip(captions, luck, strict=True)]
+def drop_captions(captions: list, draws: list, rate: float) -> list:
+    return ["" if u < rate else caption for caption, u in zip(captions, draws, strict=True)]
 
 
 DROP_CAPTIONS = Task(
@@ -143,7 +143,7 @@ DROP_CAPTIONS = Task(
                 lambda cs, us, r: [c if u < r else "" for c, u in zip(cs, us, strict=True)]),
         Mistake("None is no caption: the empty one is \"\", all padding.",
                 lambda cs, us, r: [None if u < r else c for c, u in zip(cs, us, strict=True)]),
-        Mistake("One throw for the whole batch: each caption has luck of its own.",
+        Mistake("One random number for the whole batch: each caption has its own.",
                 lambda cs, us, r: ["" if us and us[0] < r else c for c in cs]),
     ),
     hints=(

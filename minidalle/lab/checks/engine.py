@@ -1,10 +1,10 @@
-"""The ladder that an answer climbs, and what is said where it falls.
+"""How an answer is checked, level by level, and what is said about the first that fails.
 
     runs  →  type and shape  →  properties  →  equal to the package's own, on inputs of many sizes
 
-Inputs come smallest first, so that the first one that fails is the smallest. The rungs say *that*
+Inputs come smallest first, so that the first one that fails is the smallest. The levels say *that*
 an answer is wrong; the mistakes of a task say *why*: each is a wrong answer that people give, and
-where the student's answer does the same as one of them on every input, its diagnosis is told.
+where the student's answer does the same as one of them on every input, its diagnosis is shown.
 """
 
 import copy
@@ -19,7 +19,7 @@ from torch import Tensor
 from minidalle.lab.figures import matrix
 
 PASSED, NOT_STARTED, WRONG = "passed", "not started", "not yet"
-MIME = "application/vnd.minidalle.check+json"  # how `minidalle check progress` finds a verdict
+MIME = "application/vnd.minidalle.check+json"  # how `minidalle grade` finds a verdict
 
 
 @dataclass(frozen=True)
@@ -72,25 +72,25 @@ class Verdict:
 
     def __repr__(self) -> str:
         mark = {PASSED: "✓", NOT_STARTED: "○", WRONG: "✗"}[self.status]
-        told = [f"{mark} {self.task.name}: {self.status}"]
-        return "\n".join(told + [f"  {what + ':':10} {text}" for what, text in self.lines])
+        lines = [f"{mark} {self.task.name}: {self.status}"]
+        return "\n".join(lines + [f"  {what + ':':10} {text}" for what, text in self.lines])
 
     def _repr_html_(self) -> str:
         colour = {PASSED: "#009E73", NOT_STARTED: "#8a8e9c", WRONG: "#D55E00"}[self.status]
-        page = (
+        html = (
             f'<div style="border-left:4px solid {colour};padding:4px 12px">'
             f'<pre style="margin:0;white-space:pre-wrap">{escape(repr(self))}</pre></div>'
         )
         if self.pictures:
-            page += matrix(self.pictures, self.task.axes, alt=repr(self), side=2.2)._repr_html_()
-        return page
+            html += matrix(self.pictures, self.task.axes, alt=repr(self), side=2.2)._repr_html_()
+        return html
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         facts = {"task": self.task.name, "chapter": self.task.chapter, "status": self.status}
         return {"text/plain": repr(self), "text/html": self._repr_html_(), MIME: facts}
 
 
-# --- Climbing -------------------------------------------------------------------------------------
+# --- Checking -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Raised:
 
 
 def check_answer(task: Task, answer: Callable) -> Verdict:
-    """Run an answer through the ladder of its task."""
+    """Check an answer level by level; stop at the first that fails."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         cases = task.cases()
@@ -127,7 +127,7 @@ def _call(answer: Callable, arguments: tuple):
         output = answer(*mine)
     except NotImplementedError as error:
         return error
-    except Exception as error:  # whatever a student's code may raise is told, not thrown
+    except Exception as error:  # whatever a student's code raises is shown, not raised
         return Raised(f"it raised {type(error).__name__}: {error}")
     same = equal(mine, arguments, 0)
     return output if same else Raised("your function changed its argument: work on a copy")
@@ -182,7 +182,7 @@ def _wrong(task: Task, arguments: tuple, got, right, said: str, why: str | None)
 
 
 def _compare(task: Task, got, right) -> tuple[list[tuple[str, str]], dict]:
-    """What was given beside what was expected: lines, and pictures of a matrix."""
+    """The value given and the value expected: lines, and pictures of a matrix."""
     tensors = isinstance(got, Tensor) and isinstance(right, Tensor)
     if not tensors or got.shape != right.shape or got.numel() == 1:
         return [("got", show(got)), ("expected", show(right))], {}
