@@ -18,7 +18,8 @@ The modules of the lesson, in reading order; each imports only those above it:
     pipeline       MiniDALLE: from a caption to ranked pictures
 
 What they stand on: errors (the one exception a user can fix), files (written whole or not at all),
-tensors (devices, precision, pictures to tensors), contact_sheet (labelled strips of pictures).
+tensors (devices, precision, pictures to tensors), normalise (captions in one spelling),
+contact_sheet (labelled strips of pictures).
 
 The rooms around them; imports go from right to left only:
 

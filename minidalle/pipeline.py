@@ -6,6 +6,7 @@ A bundle holds the tokenizer, the three models with their configs, the sampling 
 words that training used (`bundle.py`), so nothing can disagree with the training.
 """
 
+import io
 import re
 import warnings
 from collections import deque
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from minidalle.bundle import Bundle, config_from_dict, default_bundle, load_bundle, save_bundle
@@ -22,21 +24,24 @@ from minidalle.clip import CLIP, rerank
 from minidalle.contact_sheet import strip
 from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
+from minidalle.normalise import CONTROLS, EXTEND, HAN, MARKS, normalise_caption, quote, shorten
 from minidalle.prior import Prior
 from minidalle.sampling import SamplingConfig, candidate_generators, sample_codes
 from minidalle.tensors import pick_device, to_uint8
 from minidalle.tokenizer import Tokenizer
 
-# A Chinese character, a run of other letters and digits, or a pictograph.
-WORD = re.compile(r"[㐀-鿿]|[^\W_㐀-鿿]+|[\u2600-\u27bf\U0001f300-\U0001faff]")
-VISIBLE = re.compile(r"[^\s\u200b-\u200f\u2060\ufeff]")  # neither white space nor zero-width
+# A Chinese character, a run of other letters and digits with the marks on them, or a pictograph.
+_LETTER = rf"[^\W_{HAN}]"
+WORD = re.compile(
+    rf"[{HAN}][{MARKS}]*|{_LETTER}(?:{_LETTER}|[{EXTEND}])*|[\u2600-\u27bf\U0001f300-\U0001faff]"
+)
 
 
 @dataclass(frozen=True)
 class Ranked:
     """Pictures of one caption, best first."""
 
-    caption: str
+    caption: str  # as it was asked for
     images: np.ndarray  # uint8, keep × H × W × 3
     scores: np.ndarray  # float32, keep: CLIP's cosine similarity
     codes: np.ndarray  # int64, keep × grid × grid
@@ -56,6 +61,43 @@ class Ranked:
                 f"cannot write {path}: {error}; choose a folder that exists and a name like x.png"
             ) from error
         return path
+
+    def save_images(self, folder: str | Path) -> list[Path]:
+        """Write each picture as a PNG of its own, best first, and return their paths.
+
+        They are named 00.png, 01.png and so on. The folder is made. A file that exists is never
+        overwritten: its number is passed over. Raises MinidalleError.
+        """
+        folder, paths, number = Path(folder), list[Path](), 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for image in self.images:
+                png = io.BytesIO()
+                Image.fromarray(image).save(png, "PNG")
+                while not _write_new(folder / f"{number:02d}.png", png.getvalue()):
+                    number += 1
+                paths.append(folder / f"{number:02d}.png")
+        except OSError as error:
+            raise MinidalleError(
+                f"cannot write pictures into {folder}: {error.strerror or error}; choose another"
+                " folder"
+            ) from error
+        return paths
+
+
+def _write_new(path: Path, data: bytes) -> bool:
+    """Write a file that is not there yet; False if there is one. What failed is not left behind."""
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(data)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
 
 
 class MiniDALLE:
@@ -103,7 +145,7 @@ class MiniDALLE:
 
     def unseen(self, caption: str) -> list[str]:
         """The words of a caption that training never used: their effect is a guess."""
-        words = WORD.findall(caption.lower())
+        words = WORD.findall(normalise_caption(caption))
         return [w for w in dict.fromkeys(words) if self.words and w not in self.words]
 
     @torch.no_grad()
@@ -149,24 +191,38 @@ class MiniDALLE:
         keep: 4 by default, or all if there are fewer candidates.
         prime: codes of the first rows, which every candidate keeps: the picture is completed.
         sampling: temperature, top_k, top_p, guidance; the bundle's settings by default.
-        Warns of a caption that was cut, and of words never seen in training. Raises MinidalleError.
+
+        The models read the caption normalised (`normalise_caption`); the result keeps it as it was.
+        Warns of words never seen in training, of a caption that was cut, and of one with control
+        characters, which is read without them: they may have shown another text than the models
+        read, reversed for instance. Other changes of spelling keep the words, and need no warning.
+        Raises MinidalleError.
         """
-        if not VISIBLE.search(caption):
+        read = normalise_caption(caption)
+        if not read:
             raise MinidalleError('a caption is needed; try "a red car on the grass"')
         if candidates < 1:
             raise MinidalleError(f"candidates must be at least 1, got {candidates}")
         keep = min(4, candidates) if keep is None else keep
         if not 1 <= keep <= candidates:
             raise MinidalleError(f"keep must be from 1 to the {candidates} candidates, got {keep}")
+        if CONTROLS.search(caption):
+            warnings.warn(f"control characters left out; read as {quote(read)}", stacklevel=2)
         unseen = self.unseen(caption)
         if unseen:
-            warnings.warn(f"never seen in training: {', '.join(unseen)}", stacklevel=2)
+            words = shorten(", ".join(unseen))
+            warnings.warn(f"never seen in training: {words}", stacklevel=2)
         chosen = replace(self.sampling, **{k: v for k, v in sampling.items() if v is not None})
         codes, images = self.candidates(caption, candidates, seed, chosen, prime, progress)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the prior's prefill has warned of a cut already
             text = self.tokenizer.batch([caption], self.clip.config.text_length)
         order, scores = rerank(self.clip, images, text.to(self.device))
+        if not scores.isfinite().all():  # NaN has no rank
+            raise MinidalleError(
+                "similarity is not finite, so the pictures cannot be ranked; fetch a fresh copy of"
+                " the bundle"
+            )
         order = order[:keep]
         grid = self.dvae.config.grid
         return Ranked(

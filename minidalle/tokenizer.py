@@ -25,7 +25,8 @@ tensor([[258, 260, 261],
 
 As in the paper (Ramesh et al. 2021, section 2.2), captions are lower-cased, each position has its
 own padding token, and training drops merges at random (BPE dropout). The paper has 16 384 tokens
-and at most 256 per caption. We allow 2048 tokens, fewer if no pair occurs twice.
+and at most 256 per caption. We allow 2048 tokens, fewer if no pair occurs twice. Spellings that
+read the same become one (`normalise_caption`).
 """
 
 from __future__ import annotations
@@ -44,20 +45,22 @@ import torch
 
 from minidalle.errors import MinidalleError
 from minidalle.files import write_file
+from minidalle.normalise import EXTEND, HAN, MARKS, normalise_caption, quote
 
 # 1. Pieces ----------------------------------------------------------------------------------------
 # A token lies within one piece, so "red" is learned once and not again in "red." and "red,". A word
-# includes the space before it, as in GPT-2. Chinese has no spaces, so each character is a piece:
-# merges across a clause would give tokens like 色的鸟 (half a colour and a bird), which fit one
-# pair of colour and animal only. Runs have a maximal length, since training and encoding are
-# quadratic in the length of a piece.
+# includes the space before it, as in GPT-2, and its combining marks (vowels in Hindi). Chinese has
+# no spaces, so each character is a piece: merges across a clause would give 色的鸟 (half a colour
+# and a bird), which fits one pair only. Runs are short: encoding is quadratic in a piece's length.
 RUN = 16  # characters per piece at most; few words are longer
-HAN = "\u3400-\u9fff\U00020000-\U0003ffff"
+LETTER = rf"[^\W\d_{HAN}{MARKS}]"
+WORD = rf" ?{LETTER}(?:{LETTER}|[{EXTEND}]){{0,{RUN - 1}}}"
 PIECE = re.compile(
-    rf"[{HAN}]"
-    rf"| ?[^\W\d_{HAN}]{{1,{RUN}}}"  # letters
+    rf"[{HAN}][{EXTEND}]{{0,{RUN - 1}}}"
+    rf"| ?(?>{LETTER}{{1,{RUN}}})(?![{EXTEND}])"  # letters, and letters with marks: a mark is
+    rf"|{WORD}(?![{EXTEND}])|{WORD}"  # not cut off where it can be helped
     rf"| ?\d{{1,{RUN}}}"  # digits
-    rf"| ?(?:[^\s\w]|_){{1,{RUN}}}"  # all else but white space: punctuation, emoji, zero width
+    rf"| ?(?:[^\s\w]|[_{MARKS}]){{1,{RUN}}}"  # all else but white space: punctuation, emoji
     rf"|\s{{1,{RUN}}}(?!\S)|\s"  # white space, except the last space before a word
 )
 LONGEST = 4 * (RUN + 1)  # bytes in the longest piece, and therefore in any token
@@ -113,7 +116,7 @@ class Tokenizer:
     # 2. Training ----------------------------------------------------------------------------------
     @classmethod
     def train(cls, captions: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
-        """Learn merges from captions, lower-cased (Sennrich et al. 2016, algorithm 1).
+        """Learn merges from captions, normalised (Sennrich et al. 2016, algorithm 1).
 
         Stops with a smaller vocabulary when no pair occurs twice. Of equally frequent pairs, the
         smaller (left id, right id) is merged, as in Hugging Face's tokenizers.
@@ -123,7 +126,7 @@ class Tokenizer:
         if vocab_size < 256:
             raise MinidalleError(f"vocab_size must be ≥ 256 (bytes), got {vocab_size}; try 2048")
         # Captions repeat their words, so each distinct piece is counted once, with a weight.
-        seen = Counter(piece for caption in captions for piece in PIECE.findall(caption.lower()))
+        seen = Counter(piece for c in captions for piece in PIECE.findall(normalise_caption(c)))
         words = [list(to_bytes(piece)) for piece in seen]
         weights = list(seen.values())
         counts: Counter[tuple[int, int]] = Counter()
@@ -168,7 +171,7 @@ class Tokenizer:
         """Text to ids below `vocab_size`; `decode` returns exactly this text.
 
         Args:
-            text: any string; it is not lower-cased.
+            text: any string; it is not normalised.
             dropout: BPE dropout (Provilkov et al. 2020), the probability, 0 … 1, that a possible
                 merge is skipped at each step: 0 is plain BPE, 1 is bytes, the paper has 0.1. The
                 model then sees rarer segmentations, and generalises better to new words.
@@ -176,17 +179,15 @@ class Tokenizer:
         """
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout must be in [0, 1], got {dropout}; try 0.1")
-        ids: list[int] = []
-        if dropout:
-            for piece in PIECE.findall(text):
-                ids += self._merge(list(to_bytes(piece)), dropout, rng)
-            return ids
+        ids = []
         for piece in PIECE.findall(text):
-            found = self._cache.get(piece)
+            found = None if dropout else self._cache.get(piece)
             if found is None:
-                if len(self._cache) >= self.CACHE:
-                    self._cache.clear()
-                found = self._cache[piece] = self._merge(list(to_bytes(piece)), 0.0, None)
+                found = self._merge(list(to_bytes(piece)), dropout, rng)
+                if not dropout:
+                    if len(self._cache) >= self.CACHE:
+                        self._cache.clear()
+                    self._cache[piece] = found
             ids += found
         return ids
 
@@ -225,17 +226,17 @@ class Tokenizer:
         dropout: float = 0.0,
         rng: random.Random | None = None,
     ) -> torch.Tensor:
-        """Captions, lower-cased, to int64 B T with T = `length`.
+        """Captions, normalised, to int64 B T with T = `length`.
 
         Position t after a caption's end is vocab_size + t: the paper learns a padding token for
         EACH position (section 2.2), so a model embeds vocab_size + length ids. A caption that is
-        too long is truncated, with a warning that quotes the lost text.
+        too long is truncated, with a warning that quotes what is lost.
         """
         if isinstance(captions, str):
             raise TypeError("captions must be a list, got one string; use batch([caption], length)")
         rows = self.empty_captions(len(captions), length)  # B T
         for row, caption in zip(rows, captions, strict=True):
-            caption = caption.lower()
+            caption = normalise_caption(caption)
             ids = self.encode(caption, dropout, rng)
             if dropout and len(ids) > length:  # dropout must not truncate a caption
                 ids = self.encode(caption)
@@ -244,7 +245,7 @@ class Tokenizer:
                 while data[kept] & 0xC0 == 0x80:  # inside a character: all of it is lost
                     kept -= 1
                 cut = f"caption cut from {len(ids)} to {length} tokens"
-                warnings.warn(f"{cut}; dropped: {to_text(data[kept:])!r}", stacklevel=2)
+                warnings.warn(f"{cut}; dropped: {quote(to_text(data[kept:]))}", stacklevel=2)
             row[: len(ids)] = torch.tensor(ids[:length], dtype=torch.int64)
         return rows
 

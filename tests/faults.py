@@ -134,6 +134,15 @@ ROWS = [
     Row("a caption too long", "test_pipeline", "test_a_long_caption_is_cut_with_one_note"),
     Row("words never seen", "test_pipeline", "test_words_never_seen_are_named"),
     Row("any script, emoji, zero width", "test_pipeline", "test_any_text_draws_something"),
+    Row("a notebook that ends or hangs its kernel", "lab/test_grading",
+        "test_a_cell_that_ends_hangs_or_floods_its_kernel test_nothing_is_left_running"
+        " test_three_thousand_cells test_a_kernel_and_a_notebook_have_limits_too"),
+    Row("a notebook that is none", "lab/test_grading",
+        "test_a_file_that_is_no_notebook test_what_cannot_be_read"
+        " test_unusual_notebooks_are_graded"),
+    Row("Ctrl-C, kill -9 while grading", "lab/test_grading",
+        "test_ctrl_c_prints_the_table_so_far"
+        " test_kill_9_of_the_command_leaves_nothing_running"),
     # --- runs, bundles and terminals
     Row("a stranger's folder named bundle", "cli/test_terminal",
         "test_a_training_that_cannot_end_in_its_bundle_is_refused_at_once"),
@@ -179,6 +188,85 @@ ROWS = [
     Row("progress in a log file", "cli/test_terminal", "test_plain_lines_off_a_terminal"),
     Row("options that do not go together", "cli/test_terminal",
         "test_options_that_do_not_go_together"),
+    # --- data
+    Row("two processes unpack one archive", "datasets/test_archives",
+        "test_the_second_process_waits_for_the_first"
+        " test_the_first_process_is_killed_while_the_second_waits"
+        " test_two_at_once_on_a_file_system_without_locks"
+        " test_files_that_vanish_while_they_are_unpacked"),
+    Row("names in an archive from Windows", "datasets/test_archives",
+        "test_names_of_an_encoding_that_is_not_stated test_backslashes_are_separators"
+        " test_backslashes_that_lead_out test_a_name_in_gbk_that_leads_out"),
+    Row("two names that are one file", "datasets/test_archives", "test_two_names_that_are_one_file"),
+    Row("other pictures under the same captions", "datasets/test_folder_files",
+        "test_any_change_of_pictures_or_captions_is_another_source"
+        " test_another_name_or_crop_is_another_source"
+        " test_the_same_pictures_elsewhere_are_the_same_source"),
+    Row("absolute names in a table", "datasets/test_folder_files",
+        "test_absolute_names_of_where_the_folder_was_before"
+        " test_absolute_names_within_the_folder_are_its_pictures"
+        " test_absolute_names_in_the_table_of_a_subfolder"),
+    Row("several captions in one text", "datasets/test_captions",
+        "test_each_line_of_a_text_is_a_caption test_all_captions_of_a_text_are_in_one_split"),
+    Row("two columns of captions", "datasets/test_captions",
+        "test_two_columns_in_use_are_refused test_a_column_that_is_empty_in_every_row_is_none"
+        " test_the_user_chooses_the_column test_one_column_twice"),
+    Row("files that are no pictures", "datasets/test_folder_files",
+        "test_only_files_of_other_kinds test_other_files_are_counted_in_one_line"),
+    Row("names of another case or Unicode form", "datasets/test_captions",
+        "test_case_and_unicode_form_of_the_text_file"
+        " test_case_and_unicode_form_of_a_name_in_a_table"
+        " test_what_fits_in_two_ways_is_listed_not_guessed"
+        " test_an_exact_name_comes_before_an_alike_one"),
+    Row("a huge line, text or table", "datasets/test_captions",
+        "test_a_huge_line_is_refused_without_being_read"
+        " test_a_long_caption_is_listed_with_its_line test_a_table_that_is_too_large"
+        " test_a_text_that_is_too_large test_json_nested_in_a_long_line"
+        " test_a_table_of_many_long_rows_keeps_the_captions_alone"),
+    Row("long metadata in a PNG", "datasets/test_images",
+        "test_long_metadata_is_no_reason_to_refuse_a_png"
+        " test_long_metadata_after_the_pixels_and_beside_a_rotation"),
+    Row("a JPEG of 48 or 400 megapixels", "datasets/test_images",
+        "test_a_jpeg_that_is_too_large_is_refused_before_decoding"
+        " test_a_phones_picture_of_48_megapixels"
+        " test_a_large_jpeg_is_decoded_smaller_and_no_smaller_than_needed"
+        " test_a_large_jpeg_of_another_kind"),
+    Row("Parquet, Arrow, tar", "datasets/test_folder_files",
+        "test_parquet_says_how_to_convert_it test_containers_say_what_to_do"),
+    Row("pictures far from square", "datasets/test_images",
+        "test_pad_keeps_all_on_white test_the_report_counts_what_a_crop_cuts"),
+    # --- captions and labels
+    Row("a caption that was pasted", "test_tokenizer",
+        "test_what_reads_the_same_is_the_same_to_the_model test_spellings_of_other_scripts"
+        " test_what_a_script_or_an_emoji_needs_is_kept test_what_cannot_be_seen_is_nothing"
+        " test_to_normalise_twice_changes_nothing_more test_training_and_use_read_the_same"),
+    Row("a pasted caption draws the same picture", "test_pipeline",
+        "test_another_spelling_draws_the_same_picture_without_a_word"
+        " test_chinese_with_spaces_draws_the_same_picture"),
+    Row("marks that are cut from their letters", "test_tokenizer",
+        "test_marks_stay_with_their_letters test_every_mark_of_unicode_is_known"),
+    Row("a caption of 100,000 characters", "test_tokenizer",
+        "test_a_very_long_caption_is_read_in_no_time_and_told_in_one_line"),
+    Row("a label of 50,000 characters", "test_contact_sheet",
+        "test_the_time_of_a_label_does_not_grow_with_the_square_of_its_length"),
+    Row("warnings of 110 kB", "test_pipeline",
+        "test_notes_on_a_very_long_caption_are_one_short_line_each"),
+    Row("a script that no font here has", "test_contact_sheet",
+        "test_without_a_font_one_warning_names_the_package"
+        " test_other_letters_are_drawn_and_not_as_boxes"),
+    Row("escape sequences in a caption", "test_pipeline",
+        "test_control_characters_are_left_out_and_said_once"),
+    Row("control characters in a label", "test_contact_sheet",
+        "test_control_and_invisible_characters_are_no_boxes"),
+    Row("markup in the playground", "lab/test_figures_and_live",
+        "test_markup_in_a_caption_is_text_on_the_page"
+        " test_markup_in_an_error_or_a_warning_is_text_on_the_page"
+        " test_control_characters_do_not_reach_the_page"),
+    Row("NaN or infinite similarity", "test_pipeline",
+        "test_a_similarity_that_is_not_finite_is_refused"),
+    Row("pictures that are there already", "test_pipeline",
+        "test_pictures_are_saved_one_by_one_and_nothing_is_overwritten"
+        " test_pictures_that_cannot_be_saved_leave_no_half_a_file"),
 ]  # fmt: skip
 
 

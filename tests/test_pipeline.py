@@ -1,6 +1,7 @@
 """One bundle, from a caption to ranked pictures."""
 
 import json
+import os
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from minidalle import pipeline
 from minidalle.errors import MinidalleError
 from minidalle.files import MANIFEST, to_json, write_directory
 from minidalle.pipeline import MiniDALLE
@@ -53,7 +55,9 @@ def test_sampling_settings_reach_the_drawing(smoke_model):
     assert len({c.tobytes() for c in greedy.codes}) == 1
 
 
-@pytest.mark.parametrize("caption", ["", "  ", "\n", "\u200b \ufeff"])
+@pytest.mark.parametrize(
+    "caption", ["", "  ", "\n", "\u200b \ufeff", "\u3164", "\x1b[31m\x00", "\u3000\u202e\ufe0f"]
+)
 def test_an_empty_caption_is_asked_for(smoke_model, caption):
     with pytest.raises(MinidalleError, match="a caption is needed"):
         smoke_model.generate(caption)
@@ -77,6 +81,69 @@ def test_a_long_caption_is_cut_with_one_note(smoke_model):
         smoke_model.generate("a red cat " * 40, 1, 1)
     cut = [n for n in notes if "dropped" in str(n.message)]
     assert len(cut) == 1 and "red cat" in str(cut[0].message)
+
+
+@pytest.mark.parametrize("letters", ["x", "zq ", "🐻", "猫", "е́"])
+def test_notes_on_a_very_long_caption_are_one_short_line_each(smoke_model, letters):
+    """Catches 110 kB of warnings: of what was cut, and of words never seen."""
+    caption = "".join(letters + str(i) * (letters == "zq ") for i in range(20_000))
+    with pytest.warns(UserWarning) as notes:
+        ranked = smoke_model.generate(caption, 1, 1)
+    assert ranked.caption == caption
+    assert 1 <= len(notes) <= 2 and all(len(str(n.message)) < 200 for n in notes)
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "a\u00a0red car\u3000on the  grass\n", "\ufeffa r\u200bed car on the gra\u00adss",
+        "ａ ｒｅｄ ｃａｒ on the grass", "𝐚 𝐫𝐞𝐝 car on the graſs",
+    ],
+)  # fmt: skip
+def test_another_spelling_draws_the_same_picture_without_a_word(smoke_model, pasted):
+    """A no-break space cost 14 of 16 right pictures."""
+    plain = smoke_model.generate("a red car on the grass", 2, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other = smoke_model.generate(pasted, 2, 2)
+    assert np.array_equal(plain.images, other.images) and np.array_equal(plain.scores, other.scores)
+    assert other.caption == pasted and smoke_model.unseen(pasted) == []
+
+
+def test_chinese_with_spaces_draws_the_same_picture(smoke_model):
+    plain = smoke_model.generate("一只红色的汽车停在草地上", 2, 2)
+    for pasted in ("一只 红色 的 汽车 停在 草地 上", "一只红色的汽车\n停在草地上"):
+        assert np.array_equal(plain.images, smoke_model.generate(pasted, 2, 2).images)
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    ["a \x1b[1;31mred\x1b[0m cat", "\u202ea red cat\u202c", "a\x07 red cat\x9b0m",
+     "\x1b]8;;http://x\x07a red cat\x1b]8;;\x1b\\"],
+)  # fmt: skip
+def test_control_characters_are_left_out_and_said_once(smoke_model, pasted):
+    """What a terminal shows of them may be another caption than the one that is read."""
+    with pytest.warns(UserWarning) as notes:
+        other = smoke_model.generate(pasted, 1, 1)
+    assert [str(n.message) for n in notes] == ["control characters left out; read as 'a red cat'"]
+    assert np.array_equal(other.images, smoke_model.generate("a red cat", 1, 1).images)
+
+
+def test_words_keep_their_marks(smoke_model):
+    """Catches a Hindi word that is named in pieces, and one accent in two spellings."""
+    assert smoke_model.unseen("एक बड़ा भालू, دُبٌّ Cafe\u0301") == ["एक", "बड़ा", "भालू", "دُبٌّ", "café"]
+
+
+@pytest.mark.parametrize("part", ["clip.text_tower", "clip.image_tower", "dvae.decoder"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_similarity_that_is_not_finite_is_refused(smoke_bundle, part, value):
+    """Catches nan printed as a score, and pictures in an order that means nothing."""
+    model = MiniDALLE.load(smoke_bundle, device="cpu")
+    name, _, inner = part.partition(".")
+    with torch.no_grad():
+        next(getattr(getattr(model, name), inner).parameters()).fill_(value)
+    with pytest.raises(MinidalleError, match=r"similarity is not finite.*fetch a fresh copy"):
+        model.generate("a red cat", 2, 1)
 
 
 @pytest.mark.parametrize("caption", ["🐻❄️", "\u200bred\u200b", "ⴰⵎⵖⵔⴰⴱⵉ", "\ud800", "a\x00b"])
@@ -159,3 +226,54 @@ def test_the_strip_is_written_and_labelled(smoke_model, tmp_path):
         ranked.save(tmp_path / "no" / "such" / "x.png")
     with pytest.raises(MinidalleError, match="cannot write"):
         ranked.save(tmp_path / "x.nonsense")
+
+
+# Pictures of their own -----------------------------------------------------------------------
+def test_pictures_are_saved_one_by_one_and_nothing_is_overwritten(smoke_model, tmp_path):
+    ranked = smoke_model.generate("a red cat", 3, 3)
+    folder = tmp_path / "new" / "folder"
+    paths = ranked.save_images(folder)
+    assert paths == [folder / f"0{i}.png" for i in range(3)]
+    for path, image in zip(paths, ranked.images, strict=True):
+        with Image.open(path) as saved:
+            assert saved.format == "PNG" and np.array_equal(np.asarray(saved), image)
+    paths[1].unlink()
+    (folder / "03.png").symlink_to("nowhere")  # a link counts, wherever it leads
+    (folder / "04.png").mkdir()
+    before = paths[0].stat().st_mtime_ns
+    again = ranked.save_images(str(folder))
+    assert [p.name for p in again] == ["01.png", "05.png", "06.png"]
+    assert paths[0].stat().st_mtime_ns == before and not (tmp_path / "nowhere").exists()
+
+
+def test_many_pictures_have_names_of_three_digits(smoke_model, tmp_path):
+    ranked = smoke_model.generate("a red cat", 1, 1)
+    for i in range(100):
+        (tmp_path / f"{i:02d}.png").touch()
+    assert ranked.save_images(tmp_path) == [tmp_path / "100.png"]
+
+
+def test_pictures_that_cannot_be_saved_leave_no_half_a_file(smoke_model, tmp_path, monkeypatch):
+    ranked = smoke_model.generate("a red cat", 2, 2)
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(MinidalleError, match=r"cannot write pictures into .*choose another"):
+            ranked.save_images(folder)
+    full = tmp_path / "full"
+    full.mkdir()
+    written = []
+
+    def no_space(path, data):
+        if written:
+            raise OSError(28, os.strerror(28))
+        written.append(path)
+        return write_new(path, data)
+
+    write_new = pipeline._write_new
+    monkeypatch.setattr(pipeline, "_write_new", no_space)
+    with pytest.raises(MinidalleError, match="No space left"):
+        ranked.save_images(full)
+    assert [p.name for p in full.iterdir()] == ["00.png"]
+    with pytest.raises(TypeError):  # the writing fails once the file is there
+        write_new(full / "01.png", "no bytes")
+    assert [p.name for p in full.iterdir()] == ["00.png"]

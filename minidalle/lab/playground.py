@@ -5,6 +5,7 @@ The same notebook is a lesson in JupyterLab and, served by Voilà, a web page.
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from html import escape
 
 import ipywidgets
 import torch
@@ -12,6 +13,7 @@ from IPython.display import display
 
 from minidalle.errors import MinidalleError
 from minidalle.lab.figures import Grid, pictures
+from minidalle.normalise import clean, normalise_caption, quote
 from minidalle.pipeline import MiniDALLE, Ranked
 from minidalle.world import judge
 
@@ -96,10 +98,10 @@ class Playground:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 self.ranked = ranked = work()
-            self.message.value = "<br>".join(str(w.message) for w in caught)
+            self.message.value = "<br>".join(_as_html(w.message) for w in caught)
             self.pictures.value = verdicts(ranked)._repr_html_()
         except MinidalleError as error:
-            self.message.value = f"<b>{error}</b>"
+            self.message.value = f"<b>{_as_html(error)}</b>"
         finally:
             self.button.disabled = False
 
@@ -109,17 +111,24 @@ class Playground:
         display(self.box)
 
 
+def _as_html(message: object) -> str:
+    """A message as text of a page: it quotes captions and file names, which may hold markup."""
+    return escape(clean(str(message)))
+
+
 def verdicts(ranked: Ranked) -> Grid:
     """The ranked pictures, each with its similarity and what the judge says of it."""
+    caption = normalise_caption(ranked.caption)  # as the models read it
     titles = []
     for image, similarity in zip(ranked.images, ranked.scores, strict=True):
         try:
-            verdict = judge.score(image, ranked.caption)
+            verdict = judge.score(image, caption)
             reading = "right" if verdict.right else "; ".join(verdict.reasons)
         except MinidalleError:
             reading = "not a storybook caption"
         titles.append(f"{similarity:.3f}\n{reading}")
+    asked = quote(clean(ranked.caption))
     return pictures(
         list(ranked.images), titles, columns=4, side=150,
-        alt=f"{len(titles)} pictures of {ranked.caption!r}, best first: " + "; ".join(titles),
+        alt=f"{len(titles)} pictures of {asked}, best first: " + "; ".join(titles),
     )  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from minidalle.errors import MinidalleError
 from minidalle.lab import (
     bars,
     curves,
@@ -25,6 +26,7 @@ from minidalle.lab import (
 from minidalle.lab.figures import Picture, as_uint8
 from minidalle.lab.maps import BOXES
 from minidalle.lab.playground import Playground, verdicts
+from minidalle.normalise import CONTROLS
 
 
 def size(picture):
@@ -206,3 +208,55 @@ def test_playground_tells_what_is_wrong(playground):
     playground.draw()
     assert "giraffe" in playground.message.value
     assert "not a storybook caption" in verdicts(playground.ranked).alt
+
+
+@pytest.mark.parametrize(
+    "markup",
+    ["<img src=x onerror=alert(1)>", '"><script>alert(1)</script>', "</div><b>&amp;'",
+     "<svg/onload=alert(1)>"],
+)  # fmt: skip
+def test_markup_in_a_caption_is_text_on_the_page(playground, markup):
+    """Catches a caption that runs a script: on a web page it may come from a link."""
+    playground.caption.value = f"a red cat {markup}"
+    playground.draw()
+    page = playground.message.value + playground.pictures.value
+    assert "never seen in training" in playground.message.value
+    for tag in ("<img src=x", "<script", "</div><b>", "<svg"):
+        assert tag not in page
+    assert playground.ranked.caption == f"a red cat {markup}"
+
+
+def test_markup_in_an_error_or_a_warning_is_text_on_the_page(playground, monkeypatch):
+    evil = "<img src=x onerror=alert(1)> & \x1b[31m\u202e"
+
+    def refuse(*_, **__):
+        raise MinidalleError(f"cannot read {evil}")
+
+    monkeypatch.setattr(playground.model, "generate", refuse)
+    playground.draw()
+    shown = "&lt;img src=x onerror=alert(1)&gt; &amp;"
+    assert playground.message.value == f"<b>cannot read {shown}</b>"
+    monkeypatch.undo()
+    playground.caption.value = "a <b>zebra</b> " * 40  # cut, and the rest is quoted
+    playground.draw()
+    assert "caption cut" in playground.message.value
+    assert "&lt;b&gt;" in playground.message.value and "<b>" not in playground.message.value
+
+
+@pytest.mark.parametrize(
+    "caption", ["a \x1b[31mred\x1b[0m cat", "\u202ea red cat", "a red\x07 cat"]
+)
+def test_control_characters_do_not_reach_the_page(playground, caption):
+    playground.caption.value = caption
+    playground.draw()
+    page = playground.message.value + playground.pictures.value
+    assert not CONTROLS.search(page) and "\\x1b" not in page and "read as" in page
+    assert "not a storybook caption" not in page  # the judge reads what the models read
+
+
+def test_the_judge_reads_a_caption_as_the_models_do(playground):
+    """Catches a right picture that is "not a storybook caption" for a no-break space."""
+    playground.caption.value = "ａ ｒｅｄ\u00a0ｃａｒ on the grass"
+    playground.draw()
+    assert playground.message.value == ""
+    assert "not a storybook caption" not in playground.pictures.value

@@ -195,4 +195,33 @@ FAULTS = [
           "if False:", "hostile_bundle"),
     Fault("a config of absurd sizes is built", "errors", "not low <= number <= high",
           "number is None", "hostile_bundle"),
+    # --- grading
+    Fault("a crash takes the verdicts before it along", "lab/grading",
+          "self.report(cell=self.cell, verdicts=verdicts, interrupted=interrupted)",
+          "self.report(cell=self.cell)", "lab/grading"),
+    Fault("only the runner is ended, not what a notebook started", "lab/grading",
+          "found |= {process, *process.children(recursive=True)}", "found = {process}",
+          "lab/grading"),
+    Fault("the start of the kernel counts against the first cell", "lab/grading",
+          'if state["cell"]:', "if True:", "lab/grading"),
+    # --- captions and labels
+    Fault("captions are read as they were pasted", K, "caption = normalise_caption(caption)",
+          "caption = caption.lower()", K),
+    Fault("a word is cut before its marks", K, "(?:{LETTER}|[{EXTEND}]){{0,", "{LETTER}{{0,", K),
+    Fault("a box counts as a glyph", "contact_sheet",
+          "return (glyph.size, bytes(glyph)) != (notdef.size, bytes(notdef))", "return True",
+          "contact_sheet"),
+    Fault("pictures overwrite others", "pipeline", 'path.open("xb")', 'path.open("wb")',
+          "pipeline"),
+    # --- data
+    Fault("what another process unpacks is swept", "datasets/archives", "if is_locked:\n "
+          "                           _sweep(folder)", "if True:\n                            "
+          "_sweep(folder)", "datasets/archives"),
+    Fault("pictures are no part of the digest", "datasets/image_folder", "image.tobytes(), ",
+          "", "datasets/folder_files"),
+    Fault("of two columns the first is taken", "datasets/caption_files",
+          "if len(filled) > 1:", "if False:", "datasets/captions"),
+    Fault("a caption is guessed", "datasets/captions",
+          "if len(files) > 1 or len({stem(name) for name in some}) > 1:", "if False:",
+          "datasets/captions"),
 ]  # fmt: skip

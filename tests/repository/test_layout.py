@@ -11,7 +11,7 @@ import minidalle
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "minidalle"
-FOUNDATIONS = ("errors", "files", "tensors", "contact_sheet")
+FOUNDATIONS = ("errors", "files", "tensors", "normalise", "contact_sheet")
 LESSONS = (
     "tokenizer", "quantize", "dvae", "attention", "transformer", "prior", "sampling", "clip",
     "bundle", "pipeline",
