@@ -138,8 +138,9 @@ ROWS = [
         "test_a_cell_that_ends_hangs_or_floods_its_kernel test_nothing_is_left_running"
         " test_three_thousand_cells test_a_kernel_and_a_notebook_have_limits_too"),
     Row("a notebook that is none", "lab/test_grading",
-        "test_a_file_that_is_no_notebook test_what_cannot_be_read"
-        " test_unusual_notebooks_are_graded"),
+        "test_a_file_that_is_no_notebook test_what_cannot_be_read_is_in_the_table"
+        " test_a_byte_order_mark_is_no_obstacle test_a_notebook_of_format_3"
+        " test_names_of_any_kind"),
     Row("Ctrl-C, kill -9 while grading", "lab/test_grading",
         "test_ctrl_c_prints_the_table_so_far"
         " test_kill_9_of_the_command_leaves_nothing_running"),
@@ -197,7 +198,8 @@ ROWS = [
     Row("names in an archive from Windows", "datasets/test_archives",
         "test_names_of_an_encoding_that_is_not_stated test_backslashes_are_separators"
         " test_backslashes_that_lead_out test_a_name_in_gbk_that_leads_out"),
-    Row("two names that are one file", "datasets/test_archives", "test_two_names_that_are_one_file"),
+    Row("two names that are one file", "datasets/test_archives",
+        "test_two_names_that_are_one_file"),
     Row("other pictures under the same captions", "datasets/test_folder_files",
         "test_any_change_of_pictures_or_captions_is_another_source"
         " test_another_name_or_crop_is_another_source"

@@ -89,7 +89,7 @@ def reports(tmp_path_factory):
     for name, (cell, _) in CELLS.items():
         save(folder / name / "x.ipynb", verdict("shift"), cell, verdict("place"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grading, "GRACE_SECONDS", 1)
+        patch.setattr(grading, "GRACE_SECONDS", 2)
         patch.setattr(tempfile, "tempdir", str(runtime))
         found = grade_all([folder], LIMIT)
     behind = left_behind(runtime)
@@ -169,54 +169,57 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """All of them, and what is no plain file, as one class."""
-    folder = tmp_path_factory.mktemp("files")
-    for name, (content, _) in FILES.items():
-        (folder / f"{name}.ipynb").write_bytes(content)
-    (folder / "folder.ipynb").mkdir()
-    (folder / "loop.ipynb").symlink_to("loop.ipynb")  # not even root can read it
-    os.mkfifo(folder / "pipe.ipynb")
-    with open(folder / "large.ipynb", "wb") as file:
-        file.truncate(grading.FILE_BYTES + 1)
-    return {Path(path).stem: report for path, report in grade_all([folder]).items()}
-
-
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_no_notebook(files, name):
-    assert files[name] == {REASON: FILES[name][1]}
+def test_a_file_that_is_no_notebook(tmp_path, name):
+    content, reason = FILES[name]
+    (tmp_path / "x.ipynb").write_bytes(content)
+    with pytest.raises(grading._Unreadable, match=reason):
+        grading._read_cells(tmp_path / "x.ipynb")
 
 
-def test_what_cannot_be_read(files):
-    assert files["folder"] == files["pipe"] == {REASON: "not a file"}
-    assert files["loop"][REASON].startswith("cannot be read: ")
-    assert files["large"] == {REASON: "larger than 200 MB"}
-    assert len(files) == len(FILES) + 4
+def test_what_cannot_be_read_is_in_the_table(tmp_path):
+    (tmp_path / "folder.ipynb").mkdir()
+    (tmp_path / "loop.ipynb").symlink_to("loop.ipynb")  # not even root can read it
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    (tmp_path / "text.ipynb").write_text("hello")
+    with open(tmp_path / "huge.ipynb", "wb") as file:
+        file.truncate(grading.FILE_BYTES + 1)
+    found = {Path(path).stem: report for path, report in grade_all([tmp_path]).items()}
+    assert found.pop("loop")[REASON].startswith("cannot be read: ")
+    assert found == {
+        "folder": {REASON: "not a file"}, "huge": {REASON: "larger than 200 MB"},
+        "pipe": {REASON: "not a file"}, "text": {REASON: "not JSON"},
+    }  # fmt: skip
 
 
-def test_unusual_notebooks_are_graded(tmp_path):
-    """Byte order marks, an old format, a kernel that is not here, names of any kind."""
-    text = save(tmp_path / "a" / "x.ipynb", verdict("shift")).read_text(encoding="utf-8")
-    save(tmp_path / "b" / "x.ipynb", verdict("shift", "not yet"))  # one name, two folders
-    (tmp_path / "mark.ipynb").write_text(text, encoding="utf-8-sig")
-    (tmp_path / "utf-16.ipynb").write_text(text, encoding="utf-16")
-    kernel = {"name": "julia-9", "display_name": "Julia", "language": "julia"}
-    whole = json.loads(text) | {"metadata": {"kernelspec": kernel}}
-    (tmp_path / "学生 1\x1b[31m\n.ipynb").write_text(json.dumps(whole))
-    old = {"cell_type": "code", "input": verdict("shift"), "language": "python", "metadata": {},
-           "outputs": [], "collapsed": False}  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_obstacle(tmp_path, encoding):
+    path = save(tmp_path / "x.ipynb", "x = 'ä'", "", "## Plug it in", "import os; os._exit(0)")
+    path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+    assert grading._read_cells(path) == ["x = 'ä'"]
+
+
+def test_a_notebook_of_format_3(tmp_path):
+    code = {"cell_type": "code", "input": "x = 1", "language": "python", "metadata": {},
+            "outputs": [], "collapsed": False}  # fmt: skip
     end = {"cell_type": "heading", "level": 2, "source": "Plug it in", "metadata": {}}
-    crash = old | {"input": "import os; os._exit(0)"}
-    sheet = {"metadata": {}, "cells": [old, end, crash]}
-    format_3 = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [sheet]}
-    (tmp_path / "v3.ipynb").write_text(json.dumps(format_3))
-    found = grade_all([tmp_path / "v3.ipynb", tmp_path])
-    assert next(iter(found)) == str(tmp_path / "v3.ipynb") and len(found) == 6
-    assert found.pop(str(tmp_path / "b" / "x.ipynb")) == {"shift": "not yet"}
-    assert all(report == {"shift": "passed"} for report in found.values()), found
-    line = next(line for line in table(found).splitlines() if "学生" in line)
-    assert line.endswith(r"学生 1\x1b[31m\n.ipynb")
+    sheets = [{"metadata": {}, "cells": [code, end, code]}]
+    text = json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": sheets})
+    (tmp_path / "x.ipynb").write_text(text)
+    assert grading._read_cells(tmp_path / "x.ipynb") == ["x = 1"]
+
+
+def test_names_of_any_kind(tmp_path):
+    """One name in two folders; spaces, Chinese, an escape sequence; a kernel that is not here."""
+    first = save(tmp_path / "z" / "x.ipynb", verdict("shift"))
+    second = save(tmp_path / "a" / "x.ipynb", verdict("shift", "not yet"))
+    kernel = {"name": "julia-9", "display_name": "Julia", "language": "julia"}
+    third = json.loads(first.read_text()) | {"metadata": {"kernelspec": kernel}}
+    (tmp_path / "学生 1\x1b[31m\n.ipynb").write_text(json.dumps(third))
+    found = grade_all([first, tmp_path])  # in this order, and none of them twice
+    assert list(found)[:2] == [str(first), str(second)]
+    assert [report["shift"] for report in found.values()] == ["passed", "not yet", "passed"]
+    assert table(found).splitlines()[2].endswith(r"学生 1\x1b[31m\n.ipynb")
 
 
 # --- The command ----------------------------------------------------------------------------------
@@ -323,15 +326,12 @@ def classroom(tmp_path_factory):
 def test_a_class(classroom, capsys):
     """Catches an endless loop that stops the teacher, and a missing check that counts as passed."""
     assert main(["check", "progress", str(classroom), "--json", "--seconds", "12"]) == 0
-    found = {Path(k).parent.name: v for k, v in json.loads(capsys.readouterr().out).items()}
+    reports = json.loads(capsys.readouterr().out)
+    found = {Path(path).parent.name: report for path, report in reports.items()}
     assert set(found["ada"].values()) == {"passed"} and len(found["ada"]) == 5
     assert set(found["bob"].values()) == {"not started"} and len(found["bob"]) == 5
     assert found["eve"] == {
         "shift": "no verdict", "place": "not yet", "joint_loss": "passed", "block": "no verdict",
         "count_parameters": "passed", REASON: "interrupted after 12 s: cell 3",
     }  # fmt: skip
-
-
-def test_a_class_as_a_table(classroom, capsys):
-    assert main(["grade", str(classroom / "bob")]) == 0
-    assert "0 of  5 passed, 5 not started" in capsys.readouterr().out
+    assert " 0 of  5 passed, 5 not started" in table(reports)
