@@ -17,6 +17,7 @@ from minidalle.datasets.image_folder import CaptionedImageFolder
 from minidalle.datasets.source import FolderSource, Source
 from minidalle.errors import MinidalleError
 from minidalle.files import check_replaceable
+from minidalle.normalise import normalise_caption
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import distributed
@@ -173,7 +174,7 @@ def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool)
 def _note_long_captions(source: Source, tokenizer: Tokenizer, length: int) -> None:
     """One line for all of them, and not one for each as it is read."""
     captions = {source.caption("train", i) for i in range(source.epoch or 0)}
-    long = [c for c in captions if len(tokenizer.encode(c.lower())) > length]
+    long = [c for c in captions if len(tokenizer.encode(normalise_caption(c))) > length]
     if long:
         print_note(
             f"{len(long)} of {len(captions)} captions are longer than {length} tokens and are cut"

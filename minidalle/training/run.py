@@ -24,6 +24,7 @@ from minidalle.datasets.source import Source, bilingual_caption
 from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
 from minidalle.files import fingerprint, read_file
+from minidalle.normalise import normalise_caption
 from minidalle.pipeline import WORD
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
@@ -264,7 +265,7 @@ class TrainingRun:
         words = {
             word
             for i in range(max(self.preset.captions, self.source.epoch or 0))
-            for word in WORD.findall(bilingual_caption(self.source, "train", i).lower())
+            for word in WORD.findall(normalise_caption(bilingual_caption(self.source, "train", i)))
         }
         info = {
             "preset": self.preset.name,
