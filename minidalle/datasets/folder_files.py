@@ -33,7 +33,7 @@ def check_inside(folder: Path, name: str, source: str) -> None:
     except ValueError:  # a NUL in the name
         inside = False
     if not inside or re.search("(^|/)[A-Za-z]:", name):  # C:x, a path on a Windows drive
-        problem = f"“{name}” is not within {folder}; copy the picture there"
+        problem = f"“{name}” is not within {folder}; copy the picture there, and name it from there"
         raise MinidalleError(format_problem(source, problem))
 
 

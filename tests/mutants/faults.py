@@ -195,15 +195,6 @@ FAULTS = [
           "if False:", "hostile_bundle"),
     Fault("a config of absurd sizes is built", "errors", "not low <= number <= high",
           "number is None", "hostile_bundle"),
-    # --- grading
-    Fault("a crash takes the verdicts before it along", "lab/grading",
-          "self.report(cell=self.cell, verdicts=verdicts, interrupted=interrupted)",
-          "self.report(cell=self.cell)", "lab/grading"),
-    Fault("only the runner is ended, not what a notebook started", "lab/grading",
-          "found |= {process, *process.children(recursive=True)}", "found = {process}",
-          "lab/grading"),
-    Fault("the start of the kernel counts against the first cell", "lab/grading",
-          'if state["cell"]:', "if True:", "lab/grading"),
     # --- captions and labels
     Fault("captions are read as they were pasted", K, "caption = normalise_caption(caption)",
           "caption = caption.lower()", K),
