@@ -184,7 +184,7 @@ def test_progress_of_a_class(classroom, capsys):
     """Catches an endless loop that stops the teacher, and a missing check that counts as passed."""
     from minidalle.cli.main import main
 
-    assert main(["check", "progress", str(classroom), "--json", "--seconds", "8"]) == 0
+    assert main(["check", "progress", str(classroom), "--json", "--seconds", "20"]) == 0
     found = {Path(k).parent.name: v for k, v in json.loads(capsys.readouterr().out).items()}
     assert set(found["ada"].values()) == {"passed"} and len(found["ada"]) == 5
     assert set(found["bob"].values()) == {"not started"} and len(found["bob"]) == 5
