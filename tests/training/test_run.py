@@ -1,5 +1,6 @@
 """A training run: each stage needs those before it, and resumes bit for bit where it stopped."""
 
+import hashlib
 import json
 import shutil
 from contextlib import closing
@@ -147,6 +148,10 @@ class Shelf:
 
     def caption(self, i):
         return self.text.format(i)
+
+    @property
+    def digest(self):
+        return hashlib.sha256(f"{self.text} {self.image_size}".encode()).hexdigest()
 
 
 # Stop and go on ----------------------------------------------------------------------------------
