@@ -1,0 +1,323 @@
+"""Scenes of the storybook: facts, and all that a caption leaves open, so that one caption has
+thousands of pictures.
+
+A scene is a lone thing, a group of two or three equal things, or a pair in a relation. Its facts
+are what captions speak of. The rest is chosen at random: where things stand, which drawing of its
+kind each is, whether it is mirrored, the shade of its colour, and the sky, horizon and layout of
+the place.
+"""
+
+import random
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from minidalle.world.second import layouts
+from minidalle.world.second.backdrops import (
+    CELL,
+    HORIZONS,
+    NUM_LAYOUTS,
+    NUM_SKIES,
+    SIDE,
+    Backdrop,
+    paint_backdrop,
+)
+from minidalle.world.second.facts import (
+    COLOURS,
+    KINDS,
+    PLACES,
+    PLAYERS,
+    RELATIONS,
+    RGB,
+    SIZES,
+    TOYS,
+    Facts,
+    Thing,
+    mutations,
+    require,
+)
+from minidalle.world.second.layouts import CELLS, SPAN, Corner
+from minidalle.world.second.paints import (
+    MIXED_SHARE,
+    NUM_SHADES,
+    SHADES,
+    jitter,
+    mix,
+    mixtures,
+)
+from minidalle.world.second.sprites import DRAWINGS, is_symmetric, sprite
+
+SPLITS = ("train", "validation", "compositions")
+# Weights of the three layouts. Training has 65 % pairs, evaluation 45 %: a model learns last which
+# of two things is where, and in which colour.
+LAYOUTS = {"lone": 7, "group": 4, "pair": 9}
+TRAIN_LAYOUTS = {"lone": 4, "group": 3, "pair": 13}
+# Training never shows these (kind, colour) pairs, a tenth of all: one colour of each kind, two of
+# every fourth. A model that draws them has learnt kind and colour separately (compositional
+# generalisation).
+HELD_OUT = frozenset(
+    (kind, list(COLOURS)[(step * i + 6) % len(COLOURS)])
+    for i, kind in enumerate(KINDS)
+    for step in ((5, 7) if i % 4 == 1 else (5,))
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How one thing is drawn: all that its facts leave open."""
+
+    corner: Corner
+    drawing: int = 0  # which of the drawings of its kind
+    mirrored: bool = False
+    shade: int = 0  # which of the shades of its colour
+    paint: RGB | None = None  # instead of a shade, where colours are jittered
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Complete facts, one figure for each thing, and the backdrop."""
+
+    facts: Facts
+    figures: tuple[Figure, ...]
+    backdrop: Backdrop
+
+    @property
+    def corners(self) -> tuple[Corner, ...]:
+        return tuple(figure.corner for figure in self.figures)
+
+
+def render(scene: Scene, size: int = SIDE) -> np.ndarray:
+    """Draw a scene: uint8, size × size × 3. `size` is a multiple of 48 or divides it."""
+    image = paint_backdrop(scene.backdrop).copy()
+    for thing, figure in zip(scene.facts.things, scene.figures, strict=True):
+        paint = figure.paint or SHADES[require(thing.colour)][figure.shade]
+        width = SPAN[require(thing.size)] * CELL
+        drawn = sprite(thing.kind, figure.drawing, figure.mirrored, paint, width)
+        x, y = (cells * CELL for cells in figure.corner)
+        window = image[y : y + width, x : x + width]
+        np.copyto(window, drawn[..., :3], where=drawn[..., 3:] > 0)
+    return image if size == SIDE else _resize(image, size)
+
+
+def _resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Nearest neighbour: whole pixels stay whole."""
+    at = (np.arange(size) * SIDE) // size
+    return image[at[:, None], at]
+
+
+# --- Sampling scenes ------------------------------------------------------------------------------
+
+
+def lay_out(facts: Facts, rng: random.Random) -> Scene:
+    """Draw complete facts, at random among all scenes that agree with them."""
+    sizes = [require(thing.size) for thing in facts.things]
+    if len(sizes) == 1:
+        choices = layouts.lone(sizes[0])
+    elif facts.is_group:
+        choices = layouts.group(sizes[0], len(sizes))
+    else:
+        choices = layouts.pair(require(facts.relation), *sizes)
+    corners = rng.choice(choices)
+    figures: list[Figure] = []
+    for i, (thing, corner) in enumerate(zip(facts.things, corners, strict=True)):
+        same = figures[0] if i and facts.is_group else None  # equal things are drawn alike
+        drawing = same.drawing if same else rng.randrange(len(DRAWINGS[thing.kind]))
+        shade = same.shade if same else rng.randrange(NUM_SHADES)
+        mirrored = rng.random() < 0.5
+        if facts.relation == "playing with" and i == 0:
+            mirrored = corners[1] > corner  # drawings face left: a player looks at its toy
+        mirrored = mirrored and not is_symmetric(thing.kind, drawing)
+        figures.append(Figure(corner, drawing, mirrored, shade))
+    backdrop = Backdrop(
+        require(facts.place),
+        rng.randrange(NUM_SKIES),
+        rng.randrange(len(HORIZONS)),
+        rng.randrange(NUM_LAYOUTS),
+    )
+    return Scene(facts, tuple(figures), backdrop)
+
+
+def _list_colours(held_out: bool) -> dict[str, list[str]]:
+    """The colours of each kind: those in HELD_OUT, or all others."""
+    return {k: [c for c in COLOURS if ((k, c) in HELD_OUT) == held_out] for k in KINDS}
+
+
+SEEN_COLOURS, UNSEEN_COLOURS = _list_colours(held_out=False), _list_colours(held_out=True)
+
+
+def _sample_thing(
+    rng: random.Random,
+    colours: dict[str, list[str]],
+    kinds: Sequence[str] = KINDS,
+    sizes: Sequence[str] = ("small", "middle"),
+) -> Thing:
+    """A thing of one of the kinds and sizes, in one of the colours of that kind."""
+    kind = rng.choice(kinds)
+    return Thing(kind, rng.choice(colours[kind]), rng.choice(sizes))
+
+
+def _sample_facts(
+    rng: random.Random, colours: dict[str, list[str]], weights: dict[str, int]
+) -> Facts:
+    layout = rng.choices(list(weights), weights=list(weights.values()))[0]
+    place = rng.choice(PLACES)
+    if layout == "lone":
+        return Facts((_sample_thing(rng, colours, sizes=SIZES),), None, place)
+    if layout == "group":
+        count = rng.choice((2, 3))
+        thing = _sample_thing(rng, colours, sizes=group_sizes(count))
+        return Facts((thing,) * count, None, place)
+    relation = rng.choice(RELATIONS)
+    is_play = relation == "playing with"
+    first = _sample_thing(rng, colours, PLAYERS if is_play else KINDS)
+    toys = ("ball",) if rng.random() < 0.5 else TOYS
+    others = [k for k in (toys if is_play else KINDS) if k != first.kind]
+    sizes = ("small",) if is_play else ("small", "middle")
+    return Facts((first, _sample_thing(rng, colours, others, sizes)), relation, place)
+
+
+def group_sizes(count: int) -> tuple[str, ...]:
+    """The sizes of equal things: three of them fit in a picture only when small."""
+    return ("small", "middle") if count == 2 else ("small",)
+
+
+def split_of(scene: Scene) -> str:
+    """The split of a scene, a function of its facts and corners; 1/16 of the rest is validation."""
+    if any((t.kind, t.colour) in HELD_OUT for t in scene.facts.things):
+        return "compositions"
+    key = f"{scene.facts!r} {scene.corners!r}"
+    return "validation" if zlib.crc32(key.encode()) % 16 == 0 else "train"
+
+
+def sample_scene(seed: int | str, split: str = "train") -> Scene:
+    """The scene of a seed, always the same one.
+
+    `train` and `validation` share no scene: a hash assigns each to one of them. Scenes of
+    `compositions` have only (kind, colour) pairs of HELD_OUT, which the other two splits never
+    show.
+    """
+    rng = random.Random(f"{split} scene {seed}")
+    colours = UNSEEN_COLOURS if split == "compositions" else SEEN_COLOURS
+    weights = TRAIN_LAYOUTS if split == "train" else LAYOUTS
+    while True:
+        scene = lay_out(_sample_facts(rng, colours, weights), rng)
+        if split_of(scene) == split:
+            return scene
+
+
+def sample_crowded_scene(seed: int | str) -> Scene:
+    """A crowded scene for the dVAE, which reads no captions: two to four things anywhere.
+
+    Other scenes are three quarters empty sky and ground; a crowded one has more pixels of things.
+    It never shows a pair of HELD_OUT, nor a colour near to it.
+    """
+    rng = random.Random(f"crowded {seed}")
+    sizes = rng.choice((("big",), ("middle",) * 2, ("middle", "small", "small"), ("small",) * 4))
+    corners: list[Corner] = []
+    while len(corners) < len(sizes):
+        columns = CELLS - SPAN[sizes[len(corners)]] + 1
+        spot = rng.randrange(columns), rng.randrange(columns)
+        taken = zip(corners, sizes, strict=False)
+        if any(layouts.overlap(spot, c, sizes[len(corners)], s) for c, s in taken):
+            corners = corners if rng.random() < 0.9 else []  # a bad beginning: start again
+            continue
+        corners.append(spot)
+    things = tuple(_sample_thing(rng, SEEN_COLOURS, sizes=(size,)) for size in sizes)
+    scene = lay_out(Facts(things[:1], None, rng.choice(PLACES)), rng)
+    figures = []
+    for thing, corner in zip(things, corners, strict=True):
+        drawing = rng.randrange(len(DRAWINGS[thing.kind]))
+        mirrored = rng.random() < 0.5 and not is_symmetric(thing.kind, drawing)
+        figures.append(Figure(corner, drawing, mirrored, rng.randrange(NUM_SHADES)))
+    crowded = Scene(Facts(things, None, scene.facts.place), tuple(figures), scene.backdrop)
+    return colour_jittered(crowded, f"crowded {seed}") if rng.random() < 0.75 else crowded
+
+
+def colour_jittered(scene: Scene, seed: int | str) -> Scene:
+    """The same scene with colour jitter: half of its kinds in colours between two, told as the
+    nearest, and half in a named mixture of two: "reddish orange".
+
+    With twelve fixed colours a model memorises which colours each kind has. Jittered colours do not
+    repeat, so it must learn kind and colour separately. A kind never comes in a colour nearest to
+    one that HELD_OUT keeps from it.
+    """
+    rng = random.Random(f"jittered {seed}")
+    chosen: dict[Thing, tuple[str, RGB, str | None]] = {}
+    for thing in dict.fromkeys(scene.facts.things):
+        if rng.random() < 0.5:
+            tint, colour = rng.choice(mixtures(tuple(UNSEEN_COLOURS[thing.kind])))
+            paint = mix(COLOURS[tint], COLOURS[colour], MIXED_SHARE)
+            chosen[thing] = colour, paint, tint
+        else:
+            colour = require(thing.colour)
+            chosen[thing] = colour, jitter(colour, rng), None
+    picked = [chosen[thing] for thing in scene.facts.things]
+    things = tuple(
+        replace(thing, colour=colour, tint=tint)
+        for thing, (colour, _, tint) in zip(scene.facts.things, picked, strict=True)
+    )
+    figures = tuple(
+        replace(figure, paint=paint)
+        for figure, (_, paint, _) in zip(scene.figures, picked, strict=True)
+    )
+    return replace(scene, facts=replace(scene.facts, things=things), figures=figures)
+
+
+# --- Hard negatives -------------------------------------------------------------------------------
+
+
+def one_fact_changed(scene: Scene, seed: int | str) -> Scene | None:
+    """A scene of the same split with one fact changed; None if chance finds none."""
+    rng = random.Random(f"changed {seed}")
+    changes: dict[str, list[Facts]] = {}
+    for fact, facts in mutations(scene.facts):
+        changes.setdefault(fact, []).append(facts)
+    for _ in range(100):
+        facts = _fitted(rng.choice(changes[rng.choice(list(changes))]), rng)
+        if facts and (changed := _in_split(facts, split_of(scene), rng)):
+            return changed
+    return None
+
+
+def _fitted(facts: Facts, rng: random.Random) -> Facts | None:
+    """The facts with sizes that fit in one picture; None where a non-player would play."""
+    if facts.relation == "playing with" and facts.things[0].kind not in PLAYERS:
+        return None
+    sizes: tuple[str, ...] = SIZES
+    if facts.is_group:
+        sizes = group_sizes(len(facts.things))
+    elif facts.relation is not None:
+        sizes = ("small", "middle")
+    same = rng.choice(sizes)
+    things = []
+    for i, thing in enumerate(facts.things):
+        allowed = ("small",) if i and facts.relation == "playing with" else sizes
+        other = same if facts.is_group else rng.choice(allowed)
+        things.append(thing if thing.size in allowed else replace(thing, size=other))
+    return replace(facts, things=tuple(things))
+
+
+def swapped(scene: Scene, seed: int | str) -> Scene | None:
+    """A scene of the same split whose two things have swapped positions or colours.
+
+    Its caption has the same words with another meaning. None if there is no such scene.
+    """
+    if scene.facts.relation is None:
+        return None
+    rng = random.Random(f"swapped {seed}")
+    a, b = scene.facts.things
+    recoloured = replace(a, colour=b.colour), replace(b, colour=a.colour)
+    choices = [t for t in ((b, a), recoloured) if t != (a, b)]
+    for things in rng.sample(choices, len(choices)):
+        facts = _fitted(replace(scene.facts, things=things), rng)
+        if facts and (changed := _in_split(facts, split_of(scene), rng)):
+            return changed
+    return None
+
+
+def _in_split(facts: Facts, split: str, rng: random.Random) -> Scene | None:
+    """A scene of the facts; None if it is of another split."""
+    scene = lay_out(facts, rng)
+    return scene if split_of(scene) == split else None

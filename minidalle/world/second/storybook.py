@@ -1,0 +1,98 @@
+"""The storybook: an endless data set of scenes, pictures, and captions in two languages.
+
+Sample i of a split is a function of (split, seed, i), so there is no state to save.
+
+    >>> book = Storybook()
+    >>> scene = book.scene("validation", 7)
+    >>> image, caption = book.image("validation", 7), book.caption("validation", 7, "en")
+"""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidalle.world.second.captions import CaptionDetail, describe
+from minidalle.world.second.scenes import (
+    Scene,
+    colour_jittered,
+    one_fact_changed,
+    render,
+    sample_crowded_scene,
+    sample_scene,
+    swapped,
+)
+from minidalle.world.second.vocabulary import LANGUAGES
+
+# Training captions leave less open than those of validation: a model learns last which of two
+# things is where, and in which colour. Captions of `compositions` always state the colour, since
+# they test it.
+FULL_DETAIL = CaptionDetail(colours=1.0, relation=1.0)
+TRAIN_DETAIL = CaptionDetail(colours=0.9, relation=0.8)
+DETAIL = {
+    "train": TRAIN_DETAIL,
+    "validation": CaptionDetail(),
+    "compositions": CaptionDetail(colours=1.0),
+}
+JITTERED_SHARE = 0.75  # of the training pictures, 0 … 1, while colour jitter is on
+
+
+@dataclass(frozen=True)
+class Storybook:
+    """The world as an endless source of training data (`datasets.source.Source`).
+
+    size: pixels across a picture; seed: each seed gives another sample of every split.
+    """
+
+    size: int = 48
+    seed: int = 0
+    epoch: None = None  # there is no epoch, since samples do not repeat
+
+    @property
+    def name(self) -> str:
+        """Tells this storybook from any other source."""
+        return f"the storybook of {self.size} pixels, seed {self.seed}"
+
+    def scene(self, split: str, i: int) -> Scene:
+        """Scene i of a split."""
+        return sample_scene(f"{self.seed} {i}", split)
+
+    def image(self, split: str, i: int) -> np.ndarray:
+        """Picture i of a split: uint8, size × size × 3."""
+        return render(self.scene(split, i), self.size)
+
+    def caption(self, split: str, i: int, language: str = "en") -> str:
+        """Caption i of a split."""
+        seed = f"{split} {self.seed} {i}"
+        return describe(self.scene(split, i), language, seed, DETAIL[split])
+
+    def crowded_image(self, i: int) -> np.ndarray:
+        """Crowded picture i, for the dVAE: uint8, size × size × 3."""
+        return render(sample_crowded_scene(f"{self.seed} {i}"), self.size)
+
+    def training_pair(self, i: int, *, colour_jitter: bool) -> tuple[str, np.ndarray]:
+        """Training caption and picture i; with colour jitter, 75 % have jittered colours."""
+        scene = self.scene("train", i)
+        jittered = random.Random(f"shown {self.seed} {i}").random() < JITTERED_SHARE
+        if colour_jitter and jittered:
+            scene = colour_jittered(scene, f"{self.seed} {i}")
+        caption = describe(scene, LANGUAGES[i % 2], f"train {self.seed} {i}", TRAIN_DETAIL)
+        return caption, render(scene, self.size)
+
+    def contrastive_pairs(self, i: int, *, swaps_only: bool) -> list[tuple[str, np.ndarray]]:
+        """Training pair i and a hard negative: the same scene swapped, or with one fact changed.
+
+        swaps_only: return no pairs if the scene cannot be swapped; captions then state every fact.
+        """
+        scene = self.scene("train", i)
+        other = swapped(scene, i)
+        if other is None and not swaps_only:
+            other = one_fact_changed(scene, i)
+        if other is None:
+            return []
+        detail = FULL_DETAIL if swaps_only else TRAIN_DETAIL
+        language = LANGUAGES[i % len(LANGUAGES)]
+        return [
+            (describe(s, language, f"clip {i}", detail), render(s, self.size))
+            for s in (scene, other)
+        ]
