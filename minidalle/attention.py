@@ -12,6 +12,11 @@ all earlier text; the masks differ in which earlier *codes* a code may see:
     column         those straight above it, and itself
     convolutional  the earlier ones within a square of `kernel` codes around it
 
+Two later ideas are switches. Rotary positions (Su et al. 2021) turn queries and keys by an angle
+that grows with their place, so a score depends on how far apart two places are, in rows and in
+columns. Normalised queries and keys (Henry et al. 2020) keep the scores small at a high learning
+rate.
+
 Shapes: B batch, M heads, S stream, D width, d = D / M.
 """
 
@@ -53,6 +58,26 @@ def layer_kinds(layers: int) -> list[str]:
     return [*kinds[:-1], "convolutional"]
 
 
+def rotary_angles(text: int, grid: int, d: int) -> Tensor:
+    """The angles by which rotary positions turn the pairs of a head's d dimensions: S × d/2.
+
+    Half of the pairs turn with the row and half with the column, pair j by 1.5⁻ʲ a step. The text
+    lies on a row of its own, three above the picture. text: positions before the first code.
+    """
+    at = torch.arange(grid * grid)
+    rows = torch.cat([torch.full((text,), -3), at // grid])
+    columns = torch.cat([torch.arange(text), at % grid])
+    frequencies = 1.5 ** -torch.arange(d // 4)
+    return torch.cat([rows[:, None] * frequencies, columns[:, None] * frequencies], dim=1)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn the pairs (xᵢ, xᵢ₊d/2) of … S d by angles, S × d/2."""
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
 class KVCache:
     """The keys and values of one layer so far, in buffers allocated once for the whole stream.
 
@@ -80,9 +105,12 @@ class KVCache:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: B S D → B S D."""
+    """Multi-head self-attention: B S D → B S D.
 
-    def __init__(self, width: int, heads: int) -> None:
+    qk_norm: normalise queries and keys, each with a learned scale per dimension.
+    """
+
+    def __init__(self, width: int, heads: int, qk_norm: bool = False) -> None:
         super().__init__()
         if width % heads:
             raise MinidalleError(
@@ -91,28 +119,41 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
+        self.q_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        angles: Tensor | None = None,
     ) -> Tensor:
         """`mask`: bool, queries × keys, True where seen; None sees all. With a `cache`, x holds
-        only the newest positions and the keys are all positions so far."""
-        q, k, v = self._split(x)
+        only the newest positions and the keys are all positions so far. `angles`: of the positions
+        in x, S × d/2, for rotary positions."""
+        q, k, v = self._split(x, angles)
         if cache is not None:
             k, v = cache.append(k, v)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # B M S d
         return self.out(rearrange(y, "b m s d -> b s (m d)"))
 
-    def _split(self, x: Tensor) -> Tensor:
-        """Queries, keys and values of every head: B S D → 3 B M S d."""
-        return rearrange(self.qkv(x), "b s (n m d) -> n b m s d", n=3, m=self.heads)
+    def _split(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of every head: B S D → B M S d each."""
+        q, k, v = rearrange(self.qkv(x), "b s (n m d) -> n b m s d", n=3, m=self.heads)
+        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        if angles is not None:
+            q, k = rotate(q, angles), rotate(k, angles)
+        return q, k, v
 
-    def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def weights(
+        self, x: Tensor, mask: Tensor | None = None, angles: Tensor | None = None
+    ) -> Tensor:
         """The attention weights, for figures: B S D → B M S S, rows that sum to one.
 
         `forward` uses the same weights inside a fused kernel, which does not return them.
         """
-        q, k, _ = self._split(x)
+        q, k, _ = self._split(x, angles)
         scores = q @ k.mT / q.shape[-1] ** 0.5
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)

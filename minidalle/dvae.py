@@ -209,6 +209,14 @@ class DVAE(nn.Module):
         mu, _ = self.decoder(self.quantizer.embed(codes)).float().chunk(2, dim=1)
         return from_unit(torch.sigmoid(mu))
 
+    @torch.no_grad()
+    def looks(self) -> Tensor:
+        """What each code looks like: the middle of a 3 × 3 grid of itself, K × 3f²."""
+        codes = torch.arange(self.config.codes, device=next(self.parameters()).device)
+        f = self.config.factor
+        looks = [self.decode(c[:, None, None].expand(-1, 3, 3)) for c in codes.split(256)]
+        return torch.cat(looks)[:, :, f : 2 * f, f : 2 * f].flatten(1)
+
     def forward(self, images: Tensor, tau: float = 1 / 16, progress: float = 1.0) -> DVAELosses:
         """The losses on a batch. progress: 0..1 through training; sets β, the bonus and min b."""
         x = to_unit(images)

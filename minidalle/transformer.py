@@ -18,19 +18,23 @@ from minidalle.attention import Attention, KVCache
 class Block(nn.Module):
     """One layer: B S D → B S D."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, qk_norm: bool = False) -> None:
         super().__init__()
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, qk_norm)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        angles: Tensor | None = None,
     ) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_1(x), mask, cache))
+        x = x + self.dropout(self.attention(self.norm_1(x), mask, cache, angles))
         return x + self.dropout(self.mlp(self.norm_2(x)))
 
 
@@ -38,13 +42,20 @@ class Transformer(nn.Module):
     """`layers` blocks and a final norm: B S D → B S D.
 
     std: standard deviation of the initial matrices, which are normal.
+    qk_norm: normalise the queries and keys of every layer.
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, dropout: float = 0.0, std: float = 0.02
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float = 0.0,
+        std: float = 0.02,
+        qk_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, qk_norm) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         for name, p in self.named_parameters():
             if name.endswith("weight") and p.ndim == 2:
@@ -59,20 +70,24 @@ class Transformer(nn.Module):
         x: Tensor,
         masks: Sequence[Tensor | None] | None = None,
         caches: Sequence[KVCache] | None = None,
+        angles: Tensor | None = None,
     ) -> Tensor:
-        """`masks` and `caches`: one per layer."""
+        """`masks` and `caches`: one per layer; `angles`: of rotary positions, S × d/2."""
         for i, block in enumerate(self.blocks):
-            x = block(x, masks[i] if masks else None, caches[i] if caches else None)
+            x = block(x, masks[i] if masks else None, caches[i] if caches else None, angles)
         return self.norm(x)
 
     def attention_weights(
-        self, x: Tensor, masks: Sequence[Tensor | None] | None = None
+        self,
+        x: Tensor,
+        masks: Sequence[Tensor | None] | None = None,
+        angles: Tensor | None = None,
     ) -> list[Tensor]:
         """The attention weights of every layer for x, B S D: one B M S S per layer."""
         weights = []
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             mask = masks[i] if masks else None
-            weights.append(block.attention.weights(block.norm_1(x), mask))
-            x = block(x, mask)
+            weights.append(block.attention.weights(block.norm_1(x), mask, angles))
+            x = block(x, mask, angles=angles)
         return weights

@@ -31,6 +31,7 @@ from minidalle.bundle import load_weights
 from minidalle.errors import MinidalleError, check_fields
 from minidalle.tensors import autocast, out_of_memory
 from minidalle.training import distributed
+from minidalle.training.muon import Muon
 
 # (model, step, progress 0..1, rows of the batch) → losses. Of a batch of n at a step, row r is
 # training example step · n + r.
@@ -48,8 +49,9 @@ class TrainConfig:
     lr: float = 1e-3  # peak learning rate
     warmup_steps: int = 100  # updates from 0 to the peak
     final_lr_ratio: float = 0.02  # learning rate at the end of the cosine, as a share of the peak
+    muon_lr: float | None = None  # Muon's peak, for the matrices of a transformer's blocks
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW's decay rates of the two moments, 0..1
-    weight_decay: float = 1e-4  # AdamW's, on matrices only
+    weight_decay: float = 1e-4  # on matrices only; with Muon, on its matrices only
     max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
     ema_decay: float = 0.999  # of the running mean of the weights, which is used in the end
     seed: int = 0  # of weights, data and noise
@@ -60,8 +62,9 @@ class TrainConfig:
             final_lr_ratio=(0, 1), betas=(0, 1), weight_decay=(0, 1e3), max_grad_norm=(0, 1e9),
             ema_decay=(0, 1), seed=(0, 2**40),
         )  # fmt: skip
-        if self.lr <= 0:
-            raise MinidalleError(f"lr must be above 0, got {self.lr}; try 0.001")
+        for name, value, usual in (("lr", self.lr, 1e-3), ("muon_lr", self.muon_lr, 0.02)):
+            if value is not None and not 0 < value < math.inf:
+                raise MinidalleError(f"{name} must be above 0, got {value}; try {usual}")
 
 
 class Record(NamedTuple):
@@ -77,32 +80,24 @@ class Record(NamedTuple):
 
 @dataclass
 class TrainState:
-    """Everything a run consists of: weights, their running mean, the optimizer, the step."""
+    """Everything a run consists of: weights, their running mean, the optimizers, the step."""
 
     model: nn.Module
     ema: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
     config: TrainConfig
     step: int = 0
 
     @classmethod
     def start(cls, model: nn.Module, config: TrainConfig) -> "TrainState":
-        matrices: list[Tensor] = [p for p in model.parameters() if p.ndim >= 2]
-        vectors: list[Tensor] = [
-            p for p in model.parameters() if p.ndim < 2
-        ]  # norms and biases do not decay
-        optimizer = torch.optim.AdamW(
-            [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],  # type: ignore[arg-type]
-            lr=config.lr, betas=config.betas, eps=1e-8, weight_decay=config.weight_decay,
-        )  # fmt: skip
         ema = copy.deepcopy(model).requires_grad_(False).eval()
-        return cls(model, ema, optimizer, config)
+        return cls(model, ema, _optimizers(model, config), config)
 
     def dump(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Tensors and metadata for `checkpoint.save`."""
         optimizer: dict[str, Any] = {}
-        if self.optimizer.state:  # asked for earlier, torch would make it up with a step of zeros
-            optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=FLAT)
+        if self.optimizers[0].state:  # before, torch would make it up with a step of zeros
+            optimizer = get_optimizer_state_dict(self.model, self.optimizers, options=FLAT)
         tensors = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -158,8 +153,33 @@ class TrainState:
         }
         optimizer: dict[str, Any] = {**tensors["optimizer"], **groups}
         if optimizer:
-            set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=FLAT)
+            set_optimizer_state_dict(self.model, self.optimizers, optimizer, options=FLAT)
         self.step = metadata["step"]
+
+
+def _optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, and with `muon_lr` Muon for the matrices of a transformer's blocks. Norms and biases
+    do not decay."""
+    named = dict(model.named_parameters())
+    blocks = [p for n, p in named.items() if "blocks." in n and p.ndim == 2]
+    chosen = {id(p) for p in blocks} if config.muon_lr else set()
+    rest = [p for p in named.values() if id(p) not in chosen]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.ndim >= 2]},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    decay = 0.0 if config.muon_lr else config.weight_decay
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            groups, lr=config.lr, betas=config.betas, eps=1e-8, weight_decay=decay, fused=True
+        )
+    ]
+    if config.muon_lr:
+        optimizers.append(Muon(blocks, lr=config.muon_lr, weight_decay=config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]  # the peak, which the schedule scales
+    return optimizers
 
 
 def lr_at(step: int, config: TrainConfig) -> float:
@@ -183,9 +203,10 @@ def fit(state: TrainState, objective: Objective) -> Iterator[Record]:
         buffers = [buffer.clone() for buffer in model.buffers()]  # running statistics, if any
         torch.manual_seed(config.seed * 1_000_003 + state.step + (distributed.rank() << 40))
         lr = lr_at(state.step, config)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        state.optimizer.zero_grad(set_to_none=True)
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * lr / config.lr
+        model.zero_grad(set_to_none=True)
         try:
             microbatch_losses = [
                 _backward(state, objective, device, i) for i in range(config.accumulate)
@@ -214,7 +235,8 @@ def fit(state: TrainState, objective: Objective) -> Iterator[Record]:
                     f" train again with a lower learning rate ({config.lr / 2:g}, or --lr"
                     f" {config.lr / 2:g})"
                 )
-        state.optimizer.step()
+        for optimizer in state.optimizers:
+            optimizer.step()
         state.step += 1
         _update_ema(state)
         speed = config.batch_size / (time.perf_counter() - began)

@@ -13,7 +13,8 @@ import struct
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -203,7 +204,11 @@ class Toy(nn.Module):
     def __init__(self, config: ToyConfig) -> None:
         super().__init__()
         self.config = config
-        self.net = nn.Sequential(nn.Linear(4, config.widths[1]), nn.Linear(config.widths[1], 4))
+        layers = {"first": nn.Linear(4, config.widths[1])}
+        layers["blocks"] = nn.Sequential(
+            nn.Linear(config.widths[1], 4)
+        )  # Muon's, where it is asked for
+        self.net = nn.Sequential(OrderedDict(layers))
 
 
 class ToyLosses(NamedTuple):
@@ -218,9 +223,9 @@ def error(model, step, progress, rows, scale=1.0):
     return ToyLosses((model.net(x) - x.flip(1)).square().mean())
 
 
-def start(seed: int = 0) -> TrainState:
+def start(seed: int = 0, muon_lr: float | None = None) -> TrainState:
     torch.manual_seed(seed)
-    return TrainState.start(Toy(ToyConfig()), TRAINING)
+    return TrainState.start(Toy(ToyConfig()), replace(TRAINING, muon_lr=muon_lr))
 
 
 def advance(state: TrainState, step: int) -> list[tuple]:
@@ -237,26 +242,29 @@ def advance(state: TrainState, step: int) -> list[tuple]:
 def resumed(state: TrainState, file: Path) -> TrainState:
     """As in a new process: other weights, until the file is read."""
     save(file, *state.dump())
-    again = start(seed=99)
+    again = start(seed=99, muon_lr=state.config.muon_lr)
     again.restore(*load(file), file=file)
     return again
 
 
+@pytest.mark.parametrize("muon_lr", [None, 0.02])
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_an_optimizer_goes_on_as_if_nothing_had_happened(tmp_path, stop):
-    """Catches moments or settings of either parameter group that are lost, mixed up or rounded."""
-    unbroken, state = start(), start()
+def test_an_optimizer_goes_on_as_if_nothing_had_happened(tmp_path, stop, muon_lr):
+    """Catches moments or settings of any parameter group that are lost, mixed up or rounded."""
+    unbroken, state = start(muon_lr=muon_lr), start(muon_lr=muon_lr)
     expected = advance(unbroken, 6)
     records = advance(state, stop)
     again = resumed(state, tmp_path / name_of(stop))
 
     assert again.step == stop
-    ours, theirs = again.optimizer.state_dict(), state.optimizer.state_dict()
-    assert len(theirs["param_groups"]) == 2
-    assert repr(ours) == repr(theirs)  # a tuple is no list, and 1 no 1.0
-    for index, moments in theirs["state"].items():
-        assert moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
-        assert_same_tensors(ours["state"][index], moments)
+    assert len(state.optimizers) == (1 if muon_lr is None else 2)
+    kept = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})
+    for mine, other, kinds in zip(again.optimizers, state.optimizers, kept, strict=False):
+        ours, theirs = mine.state_dict(), other.state_dict()
+        assert repr(ours) == repr(theirs)  # a tuple is no list, and 1 no 1.0
+        for index, moments in theirs["state"].items():
+            assert moments.keys() == kinds
+            assert_same_tensors(ours["state"][index], moments)
 
     assert records + advance(again, 6) == expected
     for (name, tensor), twin in zip(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from minidalle.errors import MinidalleError
+from minidalle.prior import Prior, PriorConfig
 from minidalle.tensors import pick_device
 from minidalle.training import checkpoint
 from minidalle.training.trainer import TrainConfig, TrainState, fit, lr_at
@@ -72,7 +73,8 @@ def test_a_record_a_step():
     state, records = fresh(), []
     for record in fit(state, losses):
         records.append(record)
-        assert {group["lr"] for group in state.optimizer.param_groups} == {record.lr}
+        rates = {group["lr"] for group in state.optimizers[0].param_groups}
+        assert list(rates) == pytest.approx([record.lr])
         assert record.step == state.step
     assert [r.step for r in records] == list(range(1, 9)) and {r.steps for r in records} == {8}
     assert [r.lr for r in records] == [lr_at(step, CONFIG) for step in range(8)]
@@ -106,12 +108,39 @@ def test_only_matrices_decay():
     """Catches biases and norms that are pulled to zero, and a parameter left out."""
     state = fresh(config=replace(CONFIG, weight_decay=0.3))
     decay = {
-        p: group["weight_decay"] for group in state.optimizer.param_groups for p in group["params"]
+        p: group["weight_decay"]
+        for group in state.optimizers[0].param_groups
+        for p in group["params"]
     }
     assert {name: decay[p] for name, p in state.model.named_parameters()} == {
         name: 0.3 if name in ("net.0.weight", "net.4.weight") else 0.0
         for name, _ in state.model.named_parameters()
     }
+
+
+def test_muon_takes_the_matrices_of_the_blocks():
+    """Catches embeddings and heads given to Muon, and a rate that does not follow the schedule."""
+    torch.manual_seed(0)
+    prior = Prior(PriorConfig(vocab_size=8, text_length=2, codes=8, grid=2, width=8, heads=2))
+    config = replace(CONFIG, muon_lr=0.02, weight_decay=0.3)
+    adamw, muon = TrainState.start(prior, config).optimizers
+    name_of = {p: name for name, p in prior.named_parameters()}
+    names = {name_of[p] for group in muon.param_groups for p in group["params"]}
+    assert names == {n for n, p in prior.named_parameters() if ".blocks." in n and p.ndim == 2}
+    assert len(names) == 4 * prior.config.layers
+    others = [p for group in adamw.param_groups for p in group["params"]]
+    assert len(others) + len(names) == len(name_of)
+    assert {g["weight_decay"] for g in adamw.param_groups} == {0.0}
+    assert {g["weight_decay"] for g in muon.param_groups} == {0.3}
+
+    def objective(model, step, progress, rows):
+        ids = torch.arange(4 * 6).view(4, 6) * (step + 1) % 8
+        return model(ids[:, :2], ids[:, 2:])
+
+    state = TrainState.start(prior, config)
+    for record in fit(state, objective):
+        rates = [group["lr"] for optimizer in state.optimizers for group in optimizer.param_groups]
+        assert rates == pytest.approx([record.lr, record.lr, 0.02 * record.lr / CONFIG.lr])
 
 
 def test_gradients_are_clipped_and_told_unclipped():
