@@ -145,7 +145,7 @@ ROWS = [
         " test_a_byte_order_mark_is_no_obstacle test_a_notebook_of_format_3"
         " test_names_of_any_kind"),
     Row("Ctrl-C, kill -9 while grading", "lab/test_grading",
-        "test_ctrl_c_prints_the_table_so_far"
+        "test_ctrl_c_prints_the_table_so_far test_a_second_ctrl_c_does_not_cost_the_table"
         " test_kill_9_of_the_command_leaves_nothing_running"),
     # --- runs, bundles and terminals
     Row("a stranger's folder named bundle", "cli/test_terminal",

@@ -78,10 +78,13 @@ async def _grade_all(
     tasks = [asyncio.create_task(grade(path)) for path in found]
     try:
         for task in bar(tasks):
-            await task
+            await asyncio.shield(task)  # or Ctrl-C would end this one only
     except asyncio.CancelledError:  # Ctrl-C: what has been graded is still reported
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not cost them
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)
+        signal.signal(signal.SIGINT, before)
     reports = await asyncio.gather(*tasks, return_exceptions=True)
     return {
         str(path): {REASON: NOT_GRADED} if isinstance(report, BaseException) else report

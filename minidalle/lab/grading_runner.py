@@ -10,8 +10,9 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import IO, Any, NoReturn
 
@@ -59,11 +60,13 @@ class Runner(NotebookClient):
     """Runs the cells of a notebook and writes a line about each step to `channel`."""
 
     channel: IO[str]
+    starting: Lock
     cell, printed = 0, 0
 
     def report(self, **facts: Any) -> None:
         """One line for the grader."""
-        print(json.dumps(facts), file=self.channel, flush=True)
+        with suppress(BrokenPipeError):  # the grader is gone: the other thread ends this process
+            print(json.dumps(facts), file=self.channel, flush=True)
 
     def end(self, reason: str = "") -> NoReturn:
         """Report the end. The grader then ends this process with all that the notebook started."""
@@ -81,8 +84,9 @@ class Runner(NotebookClient):
     def start(self, folder: Path) -> None:
         """Start a kernel in a folder; the grader must know it, to end it."""
         try:
-            self.km = self.create_kernel_manager()
-            self.start_new_kernel(cwd=str(folder))
+            with self.starting:
+                self.km = self.create_kernel_manager()
+                self.start_new_kernel(cwd=str(folder))
             self.report(kernel=getattr(self.km.provisioner, "pid", None))
             self.start_new_kernel_client()
         except Exception as error:
@@ -115,11 +119,12 @@ class Runner(NotebookClient):
 def _end_with_the_grader(runner: Runner, folder: str) -> None:
     """Once the grader is gone, even by SIGKILL, end the kernel and this process."""
     sys.stdin.buffer.read()  # until the grader's end of the pipe is closed
-    shutil.rmtree(folder, ignore_errors=True)
-    pid = getattr(runner.km and runner.km.provisioner, "pid", None)
-    for group in (pid, os.getpid()):
-        if group:
-            os.killpg(group, signal.SIGKILL)
+    with runner.starting:  # from here on no kernel starts, and none is on its way
+        if kernel := getattr(runner.km and runner.km.provisioner, "pid", None):
+            with suppress(ProcessLookupError):
+                os.killpg(kernel, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
 
 
 def _main(path: Path, seconds: int, folder: str, mime: str, *known: str) -> None:
@@ -130,7 +135,7 @@ def _main(path: Path, seconds: int, folder: str, mime: str, *known: str) -> None
         kernel_name="python3", startup_timeout=10**6,  # the grader's limit is the one that counts
         iopub_timeout=OUTPUT_SECONDS,
     )  # fmt: skip
-    runner.channel = channel
+    runner.channel, runner.starting = channel, Lock()
     Thread(target=_end_with_the_grader, args=(runner, folder), daemon=True).start()
     try:
         sources = read_cells(path)

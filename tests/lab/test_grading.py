@@ -280,10 +280,11 @@ def test_the_table_counts_and_gives_reasons():
 
 @pytest.fixture
 def command(tmp_path):
-    """`minidalle grade` of a quick and an endless notebook, when one is done and one in a cell."""
+    """`minidalle grade` of a quick notebook that is done, and of two endless ones."""
     save(tmp_path / "a.ipynb", verdict("shift"))
     loop = "import time\nopen('running', 'w').close()\ntime.sleep(600)"
-    save(tmp_path / "b.ipynb", verdict("shift"), loop)
+    for name in ("b", "c"):
+        save(tmp_path / f"{name}.ipynb", verdict("shift"), loop)
     (tmp_path / "runtime").mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "minidalle", "grade", str(tmp_path), "--seconds", "900"],
@@ -291,7 +292,7 @@ def command(tmp_path):
         env={**os.environ, "TMPDIR": str(tmp_path / "runtime")},
     )  # fmt: skip
     seen = b""
-    while b"1/2" not in seen:
+    while b"1/3" not in seen:
         seen += process.stderr.read1()
         assert process.poll() is None, seen
     wait_until((tmp_path / "running").exists)
@@ -303,10 +304,29 @@ def command(tmp_path):
 def test_ctrl_c_prints_the_table_so_far(command, tmp_path):
     command.send_signal(signal.SIGINT)
     printed = command.communicate(timeout=120)[0].decode().splitlines()
-    assert command.returncode == 130 and len(printed) == 3
+    assert command.returncode == 130 and len(printed) == 4
     assert " 1 of  1 passed" in printed[0] and "b.ipynb: not graded" in printed[1]
-    assert printed[2].startswith("2 notebooks: 1 of 1 tasks passed; 1 not graded")
+    assert "c.ipynb: not graded" in printed[2]
+    assert printed[3].startswith("3 notebooks: 1 of 1 tasks passed; 2 not graded")
     assert left_behind(tmp_path / "runtime") == [] == list((tmp_path / "runtime").iterdir())
+
+
+def test_a_second_ctrl_c_does_not_cost_the_table(tmp_path, monkeypatch):
+    async def work(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(600)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(grading, "_run_in_processes", work)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert grade(save(tmp_path / "x.ipynb")) == {REASON: NOT_GRADED}
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_kill_9_of_the_command_leaves_nothing_running(command, tmp_path):
