@@ -134,6 +134,19 @@ ROWS = [
     Row("a caption too long", "test_pipeline", "test_a_long_caption_is_cut_with_one_note"),
     Row("words never seen", "test_pipeline", "test_words_never_seen_are_named"),
     Row("any script, emoji, zero width", "test_pipeline", "test_any_text_draws_something"),
+    Row("a notebook that ends or hangs its kernel", "lab/test_grading",
+        "test_a_cell_that_ends_hangs_or_floods_its_kernel test_nothing_is_left_running"
+        " test_a_kernel_and_a_notebook_have_limits_too"),
+    Row("a forged verdict", "lab/test_grading",
+        "test_a_verdict_counts_only_from_the_cell_of_its_check"
+        " test_a_cell_that_ends_hangs_or_floods_its_kernel"),
+    Row("a notebook that is none", "lab/test_grading",
+        "test_a_file_that_is_no_notebook test_what_cannot_be_read_is_in_the_table"
+        " test_a_byte_order_mark_is_no_obstacle test_a_notebook_of_format_3"
+        " test_names_of_any_kind"),
+    Row("Ctrl-C, kill -9 while grading", "lab/test_grading",
+        "test_ctrl_c_prints_the_table_so_far test_a_second_ctrl_c_does_not_cost_the_table"
+        " test_kill_9_of_the_command_leaves_nothing_running"),
     # --- runs, bundles and terminals
     Row("a stranger's folder named bundle", "cli/test_terminal",
         "test_a_training_that_cannot_end_in_its_bundle_is_refused_at_once"),

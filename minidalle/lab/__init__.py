@@ -9,7 +9,7 @@ playground type a caption, move sliders, see ranked pictures
 notebooks  runs notebooks and writes their outputs: the only writer
 checks     instant checks of the exercises
 exercises  makes the students' notebooks from the solutions
-grading    which exercises a notebook passes
+grading    which exercises a notebook passes; grading_runner runs it in a process of its own
 """
 
 from minidalle.lab.figures import Grid, Picture, bars, curves, matrix, pictures, scatter

@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import json
 import os
 import re
 import subprocess
@@ -149,64 +148,6 @@ def test_nbgrader_grades_a_right_and_an_empty_submission(course):
         }
     whole = sum(t.difficulty for t in TASKS.values() if t.chapter == 12)
     assert scores == {"ada": whole, "bob": 0}
-
-
-# --- minidalle check progress ---------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def classroom(tmp_path_factory):
-    """Three students: one is done, one has not begun, one has it wrong in three ways."""
-    folder = tmp_path_factory.mktemp("class")
-    name = "07_the_prior.ipynb"
-    wrong = nbformat.read(FOLDER / "solutions" / name, as_version=4)
-    for cell in wrong.cells:
-        if "def place" in cell.source:
-            cell.source = "def place(i, grid):\n    return i % grid, i // grid"
-        if "def shift" in cell.source:
-            cell.source = "def shift(stream, start):\n    while True:\n        pass"
-        if cell.source.startswith("check.block"):
-            cell.source = ""
-    for student, path in (("ada", FOLDER / "solutions" / name), ("bob", EXERCISES / name)):
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:  # hidden tests come after the check, and hide what it shows
-            cell.source = re.sub(r"### BEGIN HIDDEN(.|\n)*", "", cell.source)
-        (folder / student).mkdir()
-        nbformat.write(notebook, folder / student / name)
-    for cell in wrong.cells:
-        cell.source = re.sub(r"### BEGIN HIDDEN(.|\n)*", "", cell.source)
-    (folder / "eve").mkdir()
-    nbformat.write(wrong, folder / "eve" / name)
-    return folder
-
-
-def test_progress_of_a_class(classroom, capsys):
-    """Catches an endless loop that stops the teacher, and a missing check that counts as passed."""
-    from minidalle.cli.main import main
-
-    assert main(["check", "progress", str(classroom), "--json", "--seconds", "20"]) == 0
-    found = {Path(k).parent.name: v for k, v in json.loads(capsys.readouterr().out).items()}
-    assert set(found["ada"].values()) == {"passed"} and len(found["ada"]) == 5
-    assert set(found["bob"].values()) == {"not started"} and len(found["bob"]) == 5
-    assert found["eve"] == {
-        "shift": "no verdict", "place": "not yet", "joint_loss": "passed", "block": "no verdict",
-        "count_parameters": "passed",
-    }  # fmt: skip
-
-
-def test_progress_as_a_table(classroom, capsys):
-    from minidalle.cli.main import main
-
-    assert main(["check", "progress", str(classroom / "bob")]) == 0
-    assert "0 of  5 passed, 5 not started" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("what", ["nothing.ipynb", "empty"])
-def test_progress_of_nothing_is_one_line(what, tmp_path, capsys):
-    from minidalle.cli.main import main
-
-    assert main(["check", "progress", str(tmp_path / what)]) == 2
-    assert capsys.readouterr().err.startswith("minidalle: ")
 
 
 def test_the_guide_shows_what_a_check_says():

@@ -195,6 +195,18 @@ FAULTS = [
           "if False:", "hostile_bundle"),
     Fault("a config of absurd sizes is built", "errors", "not low <= number <= high",
           "number is None", "hostile_bundle"),
+    # --- grading
+    Fault("a crash takes the verdicts before it along", "lab/grading_runner",
+          "self.report(cell=self.cell, verdicts=verdicts, interrupted=interrupted)",
+          "self.report(cell=self.cell)", "lab/grading"),
+    Fault("a verdict counts wherever it is shown", "lab/grading_runner",
+          'task in tasks and f"check.{task}(" in cell.source', "task in tasks", "lab/grading"),
+    Fault("what a notebook started in its own session is left", "lab/grading",
+          "if not (processes := marked_processes(folder)):", "if not (processes := []):",
+          "lab/grading"),
+    Fault("the start of the kernel counts against the first cell", "lab/grading",
+          'if state["cell"]:\n                limit', "if True:\n                limit",
+          "lab/grading"),
     # --- captions and labels
     Fault("captions are read as they were pasted", K, "caption = normalise_caption(caption)",
           "caption = caption.lower()", K),
