@@ -10,7 +10,7 @@ The likelihood is the *logit-Laplace* (appendix A.3): the sigmoid of a Laplace v
 density lies inside (0, 1) as pixels do. The network is the paper's, narrower: groups of
 convolutional residual blocks, max-pooling down, nearest-neighbour upsampling.
 
-The paper trains for three million updates, we for some thousands. Six departures make it faster:
+The paper trains for three million updates, we for some thousands. Seven departures make it faster:
 
 - `patch`: p × p pixels are folded into channels before the first convolution and unfolded after the
   last, which saves the groups at full resolution. patch = 1, four widths and three 3×3 convolutions
@@ -24,6 +24,10 @@ The paper trains for three million updates, we for some thousands. Six departure
   logits and the posterior collapses to uniform (`information_bonus`). It fades, but not to zero:
   at f = 4 it outweighs the KL weight β / 3 f² to the end, so on balance our KL is rewarded. Codes
   are then certain, which suits a prior; the objective is no longer the plain ELBO;
+- `prototypes`, in place of an encoder and of the last two: the first 3f² dimensions of a code's
+  vector are a picture of f × f pixels, its prototype, found by k-means before training. The logit
+  of a code is how much a square looks like it, so all codes are in use from the first step and
+  none is lost; the decoder starts from the prototypes and corrects them by what lies around;
 - a floor under b, 1 at first and 0.3 at the end: a drawn sky is exact, and an unbounded density
   gains more from its last decimals than from the things in front of it (`min_b_at`).
 """
@@ -35,6 +39,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
@@ -44,6 +49,7 @@ from minidalle.tensors import full_precision
 
 EPSILON = 0.1  # pixels are mapped to [ε, 1 − ε], where the logit is tame
 LOGIT_SCALE = 8.0  # initial standard deviation of a code's logits; at 3 a quarter were never used
+SHARPNESS = 15.0  # at first, of the likeness to prototypes: codes are sure, and not yet certain
 QUANTIZERS = ("gumbel", "straight-through", "vq")
 
 
@@ -58,6 +64,8 @@ class DVAEConfig:
     blocks: int = 3  # residual blocks in a group (paper: 2)
     encoder_num_3x3: int = 0  # 3×3 convolutions in each block of the encoder (paper: 3)
     decoder_num_3x3: int = 1  # and of the decoder (paper: 3)
+    bottleneck: int = 4  # a block's channels divided by those inside it (paper: 4)
+    prototypes: bool = False  # codes start as the k-means of squares (paper: no)
     code_width: int = 128  # D, dimensions of a code's embedding
     quantizer: str = "gumbel"  # gumbel (the paper's), straight-through, or vq
     beta: float = 6.6  # final weight of the KL term, before the division by 3 f² (paper: 6.6)
@@ -66,11 +74,19 @@ class DVAEConfig:
     def __post_init__(self) -> None:
         check_fields(
             self, image_size=(1, 4096), codes=(2, 65_536), patch=(1, 256), widths=(4, 65_536),
-            blocks=(1, 100), encoder_num_3x3=(0, 3), decoder_num_3x3=(0, 3),
+            blocks=(1, 100), bottleneck=(1, 64), encoder_num_3x3=(0, 3), decoder_num_3x3=(0, 3),
             code_width=(1, 65_536), beta=(0, 1e6), information_bonus=(0, 1e6),
         )  # fmt: skip
         if len(self.widths) > 8:
             raise MinidalleError(f"widths has {len(self.widths)} groups; at most 8")
+        if self.prototypes and (
+            len(self.widths) > 1 or self.quantizer == "vq" or self.code_width < 3 * self.patch**2
+        ):
+            raise MinidalleError(
+                "prototypes need one width, Gumbel codes and a code_width of at least 3 patch², got"
+                f" widths {self.widths}, {self.quantizer!r} and {self.code_width}; change these or"
+                " set prototypes to false"
+            )
         if self.image_size % self.factor:
             raise MinidalleError(
                 f"image_size {self.image_size} is not a multiple of {self.factor}, the pixels of"
@@ -131,12 +147,14 @@ class Block(nn.Module):
     """x + gain · path(x): four convolutions, a ReLU before each; `num_3x3` of them are 3×3.
 
     The paper has num_3x3 = 3 (appendix A.1). `gain` is 1/√n with n the number of blocks, so the sum
-    of all paths has the variance of one.
+    of all paths has the variance of one. bottleneck: c_out divided by the channels inside.
     """
 
-    def __init__(self, c_in: int, c_out: int, gain: float, num_3x3: int, up: bool) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, gain: float, num_3x3: int, up: bool, bottleneck: int = 4
+    ) -> None:
         super().__init__()
-        hidden = c_out // 4
+        hidden = c_out // bottleneck
         kernels = (1, *[3] * num_3x3, *[1] * (3 - num_3x3))  # a 1×1 stands next to the bottleneck
         kernels = kernels if up else kernels[::-1]
         sizes = (c_in, hidden, hidden, hidden, c_out)
@@ -150,7 +168,9 @@ class Block(nn.Module):
         return self.skip(x) + self.gain * self.path(x)
 
 
-def residual_stack(widths: tuple[int, ...], blocks: int, num_3x3: int, up: bool) -> nn.Sequential:
+def residual_stack(
+    widths: tuple[int, ...], blocks: int, num_3x3: int, up: bool, bottleneck: int = 4
+) -> nn.Sequential:
     """Residual blocks at each width, the grid halved (or doubled) between two widths."""
     gain = (len(widths) * blocks) ** -0.5
     layers: list[nn.Module] = []
@@ -159,9 +179,25 @@ def residual_stack(widths: tuple[int, ...], blocks: int, num_3x3: int, up: bool)
         if i:
             layers.append(nn.Upsample(scale_factor=2) if up else nn.MaxPool2d(2))
         for _ in range(blocks):
-            layers.append(Block(c_in, width, gain, num_3x3, up))
+            layers.append(Block(c_in, width, gain, num_3x3, up, bottleneck))
             c_in = width
     return nn.Sequential(*layers, nn.ReLU())
+
+
+def k_means(points: Tensor, weights: Tensor, k: int, seed: int = 0, rounds: int = 8) -> Tensor:
+    """k centres of n weighted points, n D and n → k D.
+
+    Lloyd's algorithm: k of the points by chance, then each centre becomes the mean of the points
+    that are nearest to it, and over again.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    centres = points[torch.multinomial(weights.cpu(), k, generator=generator).to(points.device)]
+    for _ in range(rounds):
+        nearest = torch.cat([torch.cdist(p, centres).argmin(1) for p in points.split(8192)])
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points * weights[:, None])
+        mass = torch.zeros_like(centres[:, 0]).index_add_(0, nearest, weights)[:, None]
+        centres = torch.where(mass > 0, sums / mass.clamp(min=1e-9), centres)
+    return centres
 
 
 class DVAE(nn.Module):
@@ -178,18 +214,24 @@ class DVAE(nn.Module):
             hard = config.quantizer == "straight-through"
             self.quantizer = GumbelQuantizer(config.codes, width, hard)
         stem = 1 if config.encoder_num_3x3 == 0 else 7 if p == 1 else 3
-        norm = nn.BatchNorm2d(self.quantizer.features)
-        nn.init.constant_(norm.weight, LOGIT_SCALE)
-        self.encoder = nn.Sequential(
-            Rearrange("b c (h p) (w q) -> b (c p q) h w", p=p, q=p),
-            nn.Conv2d(3 * p * p, widths[0], stem, padding=stem // 2),
-            residual_stack(widths, config.blocks, config.encoder_num_3x3, up=False),
-            nn.Conv2d(widths[-1], self.quantizer.features, 1),
-            norm,
-        )
+        shape = {"blocks": config.blocks, "bottleneck": config.bottleneck}
+        fold = Rearrange("b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
+        if config.prototypes:
+            self.encoder: nn.Module = fold
+            self.log_sharpness = nn.Parameter(torch.tensor(math.log(SHARPNESS)))
+        else:
+            norm = nn.BatchNorm2d(self.quantizer.features)
+            nn.init.constant_(norm.weight, LOGIT_SCALE)
+            self.encoder = nn.Sequential(
+                fold,
+                nn.Conv2d(3 * p * p, widths[0], stem, padding=stem // 2),
+                residual_stack(widths, num_3x3=config.encoder_num_3x3, up=False, **shape),
+                nn.Conv2d(widths[-1], self.quantizer.features, 1),
+                norm,
+            )
         self.decoder = nn.Sequential(
             nn.Conv2d(width, widths[-1], 1),
-            residual_stack(widths[::-1], config.blocks, config.decoder_num_3x3, up=True),
+            residual_stack(widths[::-1], num_3x3=config.decoder_num_3x3, up=True, **shape),
             nn.Conv2d(widths[0], 6 * p * p, 1),
             Rearrange("b (c p q) h w -> b c (h p) (w q)", p=p, q=p),
         )
@@ -199,15 +241,51 @@ class DVAE(nn.Module):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
+    @torch.no_grad()
+    def set_prototypes(self, images: Tensor) -> None:
+        """Let the codes begin as the k-means of the squares of images, B 3 H W in [0, 1]."""
+        squares = self.encoder(2 * images - 1).movedim(1, -1).flatten(0, 2)
+        squares, counts = squares.unique(dim=0, return_counts=True)
+        if len(squares) < self.config.codes:  # fewer squares than codes: some codes are equal
+            repeats = -(-self.config.codes // len(squares))
+            squares, counts = squares.repeat(repeats, 1), counts.repeat(repeats)
+        # Weighed by how often they occur, nearly all codes would be sky; each weighed alike, none.
+        self._prototypes().copy_(k_means(squares, counts.float().sqrt(), self.config.codes))
+        last = self.decoder.get_submodule("2")
+        assert isinstance(last, nn.Conv2d)
+        last.weight.mul_(0.1)  # so that pictures begin as their prototypes
+
+    def _prototypes(self) -> Tensor:
+        """What each code looks like on its own, K × 3f² in [−1, 1]: a part of its vector."""
+        return self.quantizer.codebook[:, : 3 * self.config.factor**2]
+
+    def features(self, images: Tensor) -> Tensor:
+        """What a cell's code is chosen by: images in [0, 1], B 3 H W → B K h w logits, or B D h w
+        features for VQ."""
+        if not self.config.prototypes:
+            return self.encoder(2 * images - 1)
+        squares, c = self.encoder(2 * images - 1).movedim(1, -1), self._prototypes()
+        likeness = 2 * squares @ c.T - (c**2).sum(1)  # −|square − c|², up to a constant
+        return (self.log_sharpness.exp() * likeness).movedim(-1, 1)
+
     @full_precision  # codes must not depend on the caller's autocast
     def encode(self, images: Tensor) -> Tensor:
         """The codes of images: B 3 H W in [0, 1] → B h w, int64."""
-        return self.quantizer.codes(self.encoder(2 * images - 1))
+        return self.quantizer.codes(self.features(images))
 
     def decode(self, codes: Tensor) -> Tensor:
         """The images of codes: B h w → B 3 H W in [0, 1]."""
-        mu, _ = self.decoder(self.quantizer.embed(codes)).float().chunk(2, dim=1)
+        mu, _ = self._likelihood(self.quantizer.embed(codes))
         return from_unit(torch.sigmoid(mu))
+
+    def _likelihood(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and the spread of the pixels, B 3 H W each, from code vectors, B D h w."""
+        mu, spread = self.decoder(vectors).float().chunk(2, dim=1)
+        if self.config.prototypes:
+            f = self.config.factor
+            looks = rearrange(vectors[:, : 3 * f * f], "b (c p q) h w -> b c (h p) (w q)", p=f, q=f)
+            mu = mu + torch.logit(to_unit((looks.float() + 1) / 2), eps=EPSILON / 2)
+        return mu, spread
 
     @torch.no_grad()
     def looks(self) -> Tensor:
@@ -220,8 +298,8 @@ class DVAE(nn.Module):
     def forward(self, images: Tensor, tau: float = 1 / 16, progress: float = 1.0) -> DVAELosses:
         """The losses on a batch. progress: 0..1 through training; sets β, the bonus and min b."""
         x = to_unit(images)
-        z = self.quantizer(self.encoder(2 * images - 1), tau)
-        mu, spread = self.decoder(z.vectors).float().chunk(2, dim=1)
+        z = self.quantizer(self.features(images), tau)
+        mu, spread = self._likelihood(z.vectors)
         ln_b = math.log(min_b_at(progress)) + F.softplus(spread)
         nll = logit_laplace_nll(x, mu, ln_b).mean()
         c = self.config

@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 
 from minidalle.datasets.image_folder import CaptionedImageFolder
-from minidalle.world.vocabulary import LANGUAGES
 
 Pair = tuple[str, np.ndarray]  # a caption and its picture, uint8 H W 3
 
@@ -39,6 +38,9 @@ class Source(Protocol):
 
     def crowded_image(self, i: int) -> np.ndarray:
         """Picture i for the dVAE, which reads no captions."""
+
+    def training_caption(self, i: int, *, colour_jitter: bool) -> str:
+        """Caption i for the tokenizer and the prior: that of `training_image` i."""
 
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         """Picture i for the prior, with colour jitter if asked for and supported."""
@@ -78,6 +80,9 @@ class FolderSource:
     def crowded_image(self, i: int) -> np.ndarray:
         return self.image("train", i)
 
+    def training_caption(self, i: int, *, colour_jitter: bool) -> str:
+        return self.caption("train", i)
+
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         return self.image("train", i)  # without jitter, since captions may state colours
 
@@ -89,8 +94,3 @@ class FolderSource:
 def _shuffle(n: int, seed: int, epoch: int) -> np.ndarray:
     """0 … n − 1 in the order of an epoch; cached, since every sample of the epoch needs it."""
     return np.random.default_rng((seed, epoch)).permutation(n)
-
-
-def bilingual_caption(source: Source, split: str, i: int) -> str:
-    """Caption i, in English for even i and in Chinese for odd i."""
-    return source.caption(split, i, LANGUAGES[i % len(LANGUAGES)])

@@ -33,8 +33,9 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices only: step = lr · √max(1, rows / columns) · orthogonalised Nesterov momentum.
+    """For matrices: step = lr · √max(1, rows / columns) · orthogonalised Nesterov momentum.
 
+    A convolution's weight is a matrix from all its inputs, k × k × channels, to its outputs.
     weight_decay: as AdamW's, each step multiplies the weights by 1 − lr · weight_decay.
     """
 
@@ -46,13 +47,13 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-        assert all(p.ndim == 2 for group in self.param_groups for p in group["params"])
+        assert all(p.ndim >= 2 for group in self.param_groups for p in group["params"])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         assert closure is None
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is None:
                     continue
@@ -60,9 +61,12 @@ class Muon(torch.optim.Optimizer):
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(p)
                 buffer = state["momentum_buffer"].lerp_(p.grad, 1 - group["momentum"])
-                by_shape[p.shape].append((p, p.grad.lerp(buffer, group["momentum"])))
+                update = p.grad.lerp(buffer, group["momentum"])
+                by_shape[len(p), p[0].numel()].append((p, update.flatten(1)))
             for (rows, columns), pairs in by_shape.items():
                 lr = group["lr"] * max(1, rows / columns) ** 0.5
                 updates = orthogonalised(torch.stack([update for _, update in pairs]))
                 for (p, _), update in zip(pairs, updates, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=lr)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(
+                        update.view_as(p), alpha=lr
+                    )

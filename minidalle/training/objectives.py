@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from minidalle.clip import CLIP, contrastive_loss
-from minidalle.datasets.source import Source, bilingual_caption
+from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, tau_at
 from minidalle.errors import MinidalleError
 from minidalle.prior import Prior, joint_loss
@@ -64,7 +64,7 @@ def prior_objective(
         with torch.no_grad():
             codes = dvae.encode(to_tensor(pictures, device)).flatten(1)  # b N
         # All captions of the batch, other processes' too: their tokens have to be counted.
-        captions = [_tokens(first + row) for row in range(n)]
+        captions = [_tokens(first + row, jitter) for row in range(n)]
         text = torch.cat(captions).to(device)  # B T
         losses = model(text[rows.start : rows.stop], codes)
         # The text loss is a mean over the tokens of these rows; weighted by how many of the batch's
@@ -74,10 +74,10 @@ def prior_objective(
         text_loss = losses.text * (share * n / len(rows))
         return joint_loss(text_loss, losses.image, model.config.text_weight)
 
-    def _tokens(i: int) -> torch.Tensor:
+    def _tokens(i: int, jitter: bool) -> torch.Tensor:
         rng = random.Random(f"prior {config.seed} {i}")  # the same in whatever process
         is_kept = rng.random() >= caption_dropout
-        caption = bilingual_caption(source, "train", i) if is_kept else ""
+        caption = source.training_caption(i, colour_jitter=jitter) if is_kept else ""
         return tokenizer.batch([caption], text_length, bpe_dropout, rng)
 
     return objective

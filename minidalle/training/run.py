@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from minidalle.bundle import MODELS, Bundle, build, config_from_dict, save_bundle
-from minidalle.datasets.source import Source, bilingual_caption
+from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
 from minidalle.files import fingerprint, read_file
@@ -63,20 +63,27 @@ class TrainingRun:
         self._check_identity()
         if not file.exists() and distributed.is_main_process():
             if self.init is None:
-                indices = range(self.preset.captions)
-                captions = [bilingual_caption(self.source, "train", i) for i in indices]
+                captions = self._captions(self.preset.captions)
                 Tokenizer.train(captions, self.preset.vocab_size).save(file)
             else:
                 self.init.tokenizer.save(file)
         distributed.barrier()
         return Tokenizer.load(file)
 
+    def _captions(self, n: int) -> list[str]:
+        """The first n captions of the training."""
+        jitter = self.preset.colour_jitter > 0
+        return [self.source.training_caption(i, colour_jitter=jitter) for i in range(n)]
+
     def steps(self, stage: str) -> int:
         """Updates that a stage takes in all."""
         return self.preset.training[stage].steps
 
-    def build(self, stage: str) -> tuple[nn.Module, TrainConfig]:
-        """A new model of a stage, the same for the same seed, and how it is trained."""
+    def build(self, stage: str, prepare: bool = True) -> tuple[nn.Module, TrainConfig]:
+        """A new model of a stage, the same for the same seed, and how it is trained.
+
+        prepare: as for the first step; a checkpoint to be loaded makes it needless.
+        """
         config = self.preset.training[stage]
         given = self._inputs(stage)
         torch.manual_seed(config.seed)
@@ -86,7 +93,10 @@ class TrainingRun:
         else:
             model = STAGES[stage].model(trained.config)
             model.load_state_dict(trained.state_dict())
-        return model.to(self.device), config
+        model = model.to(self.device)
+        if prepare and trained is None and (row := STAGES[stage]).prepare:
+            row.prepare(model, given)
+        return model, config
 
     def objective(self, stage: str, config: TrainConfig) -> Objective:
         """What a stage is trained on, as `trainer.fit` wants it."""
@@ -190,7 +200,7 @@ class TrainingRun:
                 if checkpoint.step_of(latest) == self.steps(stage):
                     return  # it is finished, and taken as it is
             learnt_from = self._learnt_from(stage)
-            model, config = self.build(stage)
+            model, config = self.build(stage, prepare=latest is None)
             state = TrainState.start(model, config)
             if latest is not None:
                 state.restore(tensors, metadata, file=latest)
@@ -262,11 +272,8 @@ class TrainingRun:
 
     def assemble(self, directory: Path | None = None) -> Path:
         """Gather the trained stages into one bundle; returns its directory (OUT/bundle)."""
-        words = {
-            word
-            for i in range(max(self.preset.captions, self.source.epoch or 0))
-            for word in WORD.findall(normalise_caption(bilingual_caption(self.source, "train", i)))
-        }
+        captions = self._captions(max(self.preset.captions, self.source.epoch or 0))
+        words = {word for text in captions for word in WORD.findall(normalise_caption(text))}
         info = {
             "preset": self.preset.name,
             "source": self.source.name,

@@ -17,10 +17,13 @@ from minidalle.clip import CLIP, CLIPConfig
 from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, DVAEConfig
 from minidalle.prior import Prior, PriorConfig
+from minidalle.tensors import to_tensor
 from minidalle.tokenizer import Tokenizer
 from minidalle.training.objectives import clip_objective, dvae_objective, prior_objective
 from minidalle.training.presets import Preset
 from minidalle.training.trainer import Objective, TrainConfig
+
+NUM_K_MEANS_IMAGES = 2500  # in which the dVAE's prototypes are found
 
 
 class Inputs(NamedTuple):
@@ -42,6 +45,7 @@ class Stage:
     config: Any  # and of its config
     configure: Callable[[Inputs], Any]  # the preset's config, with sizes that earlier stages set
     objective: Callable[[Inputs, TrainConfig], Objective]
+    prepare: Callable[[Any, Inputs], None] | None = None  # a new model, before its first step
     min_batch_size: int = 1
     distinct_captions: bool = False  # whether no caption may occur twice in a batch
 
@@ -52,10 +56,10 @@ def _configure_dvae(given: Inputs) -> DVAEConfig:
 
 def _configure_prior(given: Inputs) -> PriorConfig:
     assert given.tokenizer and given.dvae
-    shape = given.dvae.config
+    shape, config = given.dvae.config, given.preset.models["prior"]
     return replace(
-        given.preset.models["prior"], vocab_size=given.tokenizer.vocab_size, codes=shape.codes,
-        grid=shape.grid,
+        config, vocab_size=given.tokenizer.vocab_size, codes=shape.codes, grid=shape.grid,
+        look_size=3 * shape.factor**2 if config.look_size else 0,
     )  # fmt: skip
 
 
@@ -65,6 +69,18 @@ def _configure_clip(given: Inputs) -> CLIPConfig:
         given.preset.models["clip"], vocab_size=given.tokenizer.vocab_size,
         image_size=given.source.size,
     )  # fmt: skip
+
+
+def _prepare_dvae(model: DVAE, given: Inputs) -> None:
+    if model.config.prototypes:
+        images = [given.source.crowded_image(i) for i in range(NUM_K_MEANS_IMAGES)]
+        model.set_prototypes(to_tensor(images, given.device))
+
+
+def _prepare_prior(model: Prior, given: Inputs) -> None:
+    assert given.dvae
+    if model.config.look_size:
+        model.set_looks(given.dvae.looks())
 
 
 def _dvae_objective(given: Inputs, config: TrainConfig) -> Objective:
@@ -92,11 +108,11 @@ def _clip_objective(given: Inputs, config: TrainConfig) -> Objective:
 STAGES = {
     "dvae": Stage(
         needs=(), model=DVAE, config=DVAEConfig, configure=_configure_dvae,
-        objective=_dvae_objective,
+        objective=_dvae_objective, prepare=_prepare_dvae,
     ),
     "prior": Stage(
         needs=("tokenizer", "dvae"), model=Prior, config=PriorConfig, configure=_configure_prior,
-        objective=_prior_objective,
+        objective=_prior_objective, prepare=_prepare_prior,
     ),
     "clip": Stage(
         needs=("tokenizer", "dvae"), model=CLIP, config=CLIPConfig, configure=_configure_clip,

@@ -12,6 +12,7 @@ reseeded every step, so a run that is stopped and resumed ends bit for bit like 
 import copy
 import json
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from minidalle.training.muon import Muon
 # (model, step, progress 0..1, rows of the batch) → losses. Of a batch of n at a step, row r is
 # training example step · n + r.
 Objective = Callable[[Any, int, float, range], NamedTuple]
+BLOCKS = re.compile(r"\bblocks\.|\bpath\.")  # of the transformer, and of the dVAE
 FLAT = StateDictOptions(flatten_optimizer_state_dict=True)  # keys are parameter names
 
 
@@ -49,7 +51,7 @@ class TrainConfig:
     lr: float = 1e-3  # peak learning rate
     warmup_steps: int = 100  # updates from 0 to the peak
     final_lr_ratio: float = 0.02  # learning rate at the end of the cosine, as a share of the peak
-    muon_lr: float | None = None  # Muon's peak, for the matrices of a transformer's blocks
+    muon_lr: float | None = None  # Muon's peak, for the matrices of residual blocks; None: AdamW
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW's decay rates of the two moments, 0..1
     weight_decay: float = 1e-4  # on matrices only; with Muon, on its matrices only
     max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
@@ -158,10 +160,10 @@ class TrainState:
 
 
 def _optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, and with `muon_lr` Muon for the matrices of a transformer's blocks. Norms and biases
-    do not decay."""
+    """AdamW, and with `muon_lr` Muon for the matrices inside residual blocks. Norms and biases do
+    not decay."""
     named = dict(model.named_parameters())
-    blocks = [p for n, p in named.items() if "blocks." in n and p.ndim == 2]
+    blocks = [p for n, p in named.items() if BLOCKS.search(n) and p.ndim >= 2]
     chosen = {id(p) for p in blocks} if config.muon_lr else set()
     rest = [p for p in named.values() if id(p) not in chosen]
     groups: list[dict[str, Any]] = [

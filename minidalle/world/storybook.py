@@ -70,6 +70,10 @@ class Storybook:
         """Crowded picture i, for the dVAE: uint8, size × size × 3."""
         return render(sample_crowded_scene(f"{self.seed} {i}"), self.size)
 
+    def training_caption(self, i: int, *, colour_jitter: bool) -> str:
+        """Training caption i, in English for even i and in Chinese for odd i."""
+        return self.caption("train", i, LANGUAGES[i % len(LANGUAGES)])
+
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         """Training picture i; with colour jitter, 75 % of the pictures have jittered colours."""
         scene = self.scene("train", i)

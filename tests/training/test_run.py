@@ -13,7 +13,7 @@ from PIL import Image
 
 from minidalle import judge
 from minidalle.datasets.image_folder import CaptionedImageFolder
-from minidalle.datasets.source import FolderSource, bilingual_caption
+from minidalle.datasets.source import FolderSource
 from minidalle.dvae import tau_at
 from minidalle.errors import MinidalleError
 from minidalle.pipeline import MiniDALLE
@@ -288,7 +288,7 @@ def prior_batch(stages, step=3, progress=0.5, **changes):
     config = stages.preset.training["prior"]
     text, codes = given_to_prior(stages.objective("prior", config), step, progress)
     indices = range(step * config.batch_size, (step + 1) * config.batch_size)
-    captions = [bilingual_caption(stages.source, "train", i) for i in indices]
+    captions = [stages.source.training_caption(i, colour_jitter=True) for i in indices]
     images = to_tensor([stages.source.image("train", i) for i in indices], CPU)
     return text, codes, captions, images
 

@@ -121,22 +121,29 @@ def lay_out(facts: Facts, rng: random.Random) -> Scene:
         choices = layouts.pair(require(facts.relation), *sizes)
     corners = rng.choice(choices)
     figures: list[Figure] = []
-    for i, (thing, corner) in enumerate(zip(facts.things, corners, strict=True)):
-        same = figures[0] if i and facts.is_group else None  # equal things are drawn alike
-        drawing = same.drawing if same else rng.randrange(len(DRAWINGS[thing.kind]))
-        shade = same.shade if same else rng.randrange(NUM_SHADES)
-        mirrored = rng.random() < 0.5
-        if facts.relation == "playing with" and i == 0:
-            mirrored = corners[1] > corner  # drawings face left: a player looks at its toy
-        mirrored = mirrored and not is_symmetric(thing.kind, drawing)
-        figures.append(Figure(corner, drawing, mirrored, shade))
-    backdrop = Backdrop(
-        require(facts.place),
-        rng.randrange(NUM_SKIES),
-        rng.randrange(len(HORIZONS)),
-        rng.randrange(NUM_LAYOUTS),
-    )
-    return Scene(facts, tuple(figures), backdrop)
+    for thing, corner in zip(facts.things, corners, strict=True):
+        figure = _sample_figure(thing, corner, rng)
+        if figures and facts.is_group:  # equal things are drawn alike
+            figure = replace(figure, drawing=figures[0].drawing, shade=figures[0].shade)
+        if facts.relation == "playing with" and not figures:
+            # drawings face left: a player looks at its toy
+            is_turned = corners[1] > corner and not is_symmetric(thing.kind, figure.drawing)
+            figure = replace(figure, mirrored=is_turned)
+        figures.append(figure)
+    return Scene(facts, tuple(figures), _sample_backdrop(require(facts.place), rng))
+
+
+def _sample_figure(thing: Thing, corner: Corner, rng: random.Random) -> Figure:
+    """One of all the ways in which a thing may be drawn at a corner."""
+    drawing = rng.randrange(len(DRAWINGS[thing.kind]))
+    mirrored = rng.random() < 0.5 and not is_symmetric(thing.kind, drawing)
+    return Figure(corner, drawing, mirrored, rng.randrange(NUM_SHADES))
+
+
+def _sample_backdrop(place: str, rng: random.Random) -> Backdrop:
+    """One of the backdrops of a place."""
+    sky, horizon = rng.randrange(NUM_SKIES), rng.randrange(len(HORIZONS))
+    return Backdrop(place, sky, horizon, rng.randrange(NUM_LAYOUTS))
 
 
 def _list_colours(held_out: bool) -> dict[str, list[str]]:
@@ -208,31 +215,25 @@ def sample_scene(seed: int | str, split: str = "train") -> Scene:
 
 
 def sample_crowded_scene(seed: int | str) -> Scene:
-    """A crowded scene for the dVAE, which reads no captions: two to four things anywhere.
+    """A crowded scene for the dVAE, which reads no captions: as many things as fit, anywhere.
 
     Other scenes are three quarters empty sky and ground; a crowded one has more pixels of things.
     It never shows a pair of HELD_OUT, nor a colour near to it.
     """
     rng = random.Random(f"crowded {seed}")
-    sizes = rng.choice((("big",), ("middle",) * 2, ("middle", "small", "small"), ("small",) * 4))
-    corners: list[Corner] = []
-    while len(corners) < len(sizes):
-        columns = CELLS - SPAN[sizes[len(corners)]] + 1
-        spot = rng.randrange(columns), rng.randrange(columns)
-        taken = zip(corners, sizes, strict=False)
-        if any(layouts.overlap(spot, c, sizes[len(corners)], s) for c, s in taken):
-            corners = corners if rng.random() < 0.9 else []  # a bad beginning: start again
-            continue
-        corners.append(spot)
-    things = tuple(_sample_thing(rng, SEEN_COLOURS, sizes=(size,)) for size in sizes)
-    scene = lay_out(Facts(things[:1], None, rng.choice(PLACES)), rng)
-    figures = []
-    for thing, corner in zip(things, corners, strict=True):
-        drawing = rng.randrange(len(DRAWINGS[thing.kind]))
-        mirrored = rng.random() < 0.5 and not is_symmetric(thing.kind, drawing)
-        figures.append(Figure(corner, drawing, mirrored, rng.randrange(NUM_SHADES)))
-    crowded = Scene(Facts(things, None, scene.facts.place), tuple(figures), scene.backdrop)
-    return colour_jittered(crowded, f"crowded {seed}") if rng.random() < 0.75 else crowded
+    tries = ["big"] * rng.choice((0, 0, 1)) + ["middle"] * rng.choice((0, 4, 8)) + ["small"] * 24
+    figures: list[Figure] = []
+    things: list[Thing] = []
+    for size in tries:
+        last = CELLS - SPAN[size]
+        corner = rng.randint(0, last), rng.randint(0, last)
+        taken = zip(figures, things, strict=True)
+        if not any(layouts.overlap(corner, f.corner, size, require(t.size)) for f, t in taken):
+            things.append(_sample_thing(rng, SEEN_COLOURS, sizes=(size,)))
+            figures.append(_sample_figure(things[-1], corner, rng))
+    backdrop = _sample_backdrop(rng.choice(PLACES), rng)
+    scene = Scene(Facts(tuple(things), None, backdrop.place), tuple(figures), backdrop)
+    return colour_jittered(scene, f"crowded {seed}") if rng.random() < 0.4 else scene
 
 
 def colour_jittered(scene: Scene, seed: int | str) -> Scene:
@@ -275,8 +276,8 @@ def one_fact_changed(scene: Scene, seed: int | str) -> Scene | None:
     for fact, facts in mutations(scene.facts):
         changes.setdefault(fact, []).append(facts)
     for _ in range(100):
-        facts = _fitted(rng.choice(changes[rng.choice(list(changes))]), rng)
-        if facts and (changed := _in_split(facts, split_of(scene), rng)):
+        fitted = _fitted(rng.choice(changes[rng.choice(list(changes))]), rng)
+        if fitted and (changed := _in_split(fitted, split_of(scene), rng)):
             return changed
     return None
 
