@@ -8,7 +8,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from minidalle.attention import MASKS, Attention, KVCache, layer_kinds, stream_mask
+from minidalle.attention import (
+    MASKS,
+    Attention,
+    KVCache,
+    layer_kinds,
+    rotary_angles,
+    rotate,
+    stream_mask,
+)
 from minidalle.errors import MinidalleError
 
 stream = {
@@ -72,6 +80,52 @@ def attention(width, heads):
     for p in module.parameters():
         torch.nn.init.normal_(p, std=0.5)  # biases too, so that each of them counts
     return module
+
+
+# Rotary positions, and normalised queries and keys -----------------------------------------------
+def test_rotary_angles_equal_the_loops():
+    """Catches rows swapped with columns, frequencies in another order, text inside the picture."""
+    text, grid, d = 3, 4, 12
+    angles = rotary_angles(text, grid, d)
+    assert angles.shape == (text + grid * grid, d // 2)
+    for position in range(text + grid * grid):
+        row, column = divmod(position - text, grid) if position >= text else (-3, position)
+        expected = [place * 1.5**-j for place in (row, column) for j in range(d // 4)]
+        assert angles[position].tolist() == pytest.approx(expected)
+
+
+def test_a_score_depends_on_the_distance_only():
+    """Catches a rotation of the wrong pairs, and one that changes lengths."""
+    grid, d = 6, 8
+    q, k = torch.randn(2, d, dtype=torch.float64)
+    angles = rotary_angles(0, grid, d).double()
+    score = rotate(q.expand(grid**2, d), angles) @ rotate(k.expand(grid**2, d), angles).T
+    by_distance = {}
+    for i in range(grid**2):
+        for j in range(grid**2):
+            apart = (i // grid - j // grid, i % grid - j % grid)
+            by_distance.setdefault(apart, []).append(score[i, j].item())
+    assert all(max(same) - min(same) < 1e-5 for same in by_distance.values())
+    assert len({round(same[0], 4) for same in by_distance.values()}) > 100
+    torch.testing.assert_close(rotate(q, angles[7]).norm(), q.norm())
+
+
+def test_normalised_queries_and_keys_bound_the_scores():
+    """Catches a norm on the values, on one of the two only, or over all heads at once."""
+    torch.manual_seed(0)
+    module = Attention(8, 2, qk_norm=True).double()
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    expected = module.weights(x)
+    module.qkv.weight.data[:8] *= 100.0
+    module.qkv.weight.data[8:16] *= 10.0
+    module.qkv.bias.data[:8] *= 100.0
+    module.qkv.bias.data[8:16] *= 10.0
+    torch.testing.assert_close(module.weights(x), expected, rtol=0, atol=1e-3)
+    first = module.qkv.weight.data[:4].clone()
+    module.qkv.weight.data[:4] = -first  # the queries of the first head alone
+    module.qkv.bias.data[:4] *= -1
+    assert (module.weights(x)[:, 0] - expected[:, 0]).abs().max() > 0.01
+    torch.testing.assert_close(module.weights(x)[:, 1], expected[:, 1], rtol=0, atol=1e-3)
 
 
 # Masks -------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from minidalle.dvae import (
     DVAEConfig,
     beta_at,
     from_unit,
+    k_means,
     logit_laplace_nll,
     min_b_at,
     tau_at,
@@ -256,3 +257,80 @@ def test_the_floor_under_b_falls_late():
     assert min_b_at(0.0) == min_b_at(0.6) == pytest.approx(1.0)
     assert min_b_at(0.9) == min_b_at(1.0) == pytest.approx(0.3)
     assert 0.3 < min_b_at(0.75) < 1.0
+
+
+# Prototypes --------------------------------------------------------------------------------------
+PROTOTYPES = DVAEConfig(
+    image_size=8, patch=2, widths=(8,), blocks=1, codes=6, code_width=16, prototypes=True,
+    information_bonus=0.0,
+)  # fmt: skip
+
+
+def test_k_means_finds_the_groups():
+    """Catches centres that do not move, weights that are ignored, and an empty centre lost."""
+    torch.manual_seed(0)
+    groups = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    points = (groups[:, None] + 0.1 * torch.randn(3, 50, 2)).flatten(0, 1)
+    found = [k_means(points, torch.ones(150), 3, seed=seed) for seed in range(8)]
+    errors = [torch.cdist(groups, centres).min(1).values.max().item() for centres in found]
+    assert min(errors) < 0.1  # chance begins badly now and then
+    heavy = torch.tensor([[0.0], [1.0]])
+    assert k_means(heavy, torch.tensor([3.0, 1.0]), 1).item() == pytest.approx(0.25)
+
+
+def test_a_dvae_of_prototypes_begins_as_k_means():
+    """Catches prototypes laid out in another order than squares, and a decoder that begins anew."""
+    torch.manual_seed(0)
+    tiles = torch.rand(6, 3, 2, 2)
+    which = torch.randint(6, (40, 4, 4))
+    images = tiles[which].permute(0, 3, 1, 4, 2, 5).reshape(40, 3, 8, 8)
+    dvae = DVAE(PROTOTYPES).eval()
+    dvae.set_prototypes(images)
+    codes = dvae.encode(images)
+    squares = images.unflatten(2, (4, 2)).unflatten(4, (4, 2)).permute(0, 2, 4, 1, 3, 5)
+    prototypes = (dvae.quantizer.codebook[:, :12] + 1) / 2
+    nearest = torch.cdist(squares.flatten(3).flatten(0, 2), prototypes).argmin(1)
+    assert torch.equal(codes.flatten(), nearest)  # likeness is nearness
+    assert len(codes.unique()) >= 4
+    with torch.no_grad():
+        for p in dvae.decoder.parameters():
+            p.zero_()
+    decoded = dvae.decode(codes)
+    looks = prototypes[codes].unflatten(3, (3, 2, 2)).permute(0, 3, 1, 4, 2, 5).reshape(40, 3, 8, 8)
+    torch.testing.assert_close(decoded, looks.clamp(0, 1), rtol=0, atol=1e-4)
+
+
+def test_prototypes_learn():
+    """Catches a codebook that the encoder or the decoder does not train."""
+    torch.manual_seed(0)
+    dvae, images = DVAE(PROTOTYPES), torch.rand(8, 3, 8, 8)
+    dvae.set_prototypes(images)
+    dvae(images, tau=1.0).total.backward()
+    gradient = dvae.quantizer.codebook.grad
+    assert (gradient[:, :12].abs().sum(1) > 0).all() and (gradient[:, 12:].abs().sum() > 0)
+    assert dvae.log_sharpness.grad.abs() > 0
+
+
+def test_looks_are_the_middle_of_nine():
+    """Catches looks of the border, and codes in another order."""
+    torch.manual_seed(0)
+    dvae = DVAE(PROTOTYPES).eval()
+    looks = dvae.looks()
+    assert looks.shape == (6, 12)
+    picture = dvae.decode(torch.full((1, 3, 3), 4))
+    torch.testing.assert_close(looks[4], picture[0, :, 2:4, 2:4].flatten())
+
+
+def test_few_squares_still_make_all_prototypes():
+    """Catches a k-means of more centres than there are points."""
+    dvae = DVAE(PROTOTYPES)
+    dvae.set_prototypes(torch.zeros(2, 3, 8, 8))
+    assert (dvae.quantizer.codebook[:, :12] == -1).all()
+
+
+@pytest.mark.parametrize(
+    "change", [{"widths": (4, 8)}, {"quantizer": "vq"}, {"code_width": 11}], ids=str
+)
+def test_prototypes_need_room(change):
+    with pytest.raises(MinidalleError, match="prototypes need one width, Gumbel codes"):
+        replace(PROTOTYPES, **change)

@@ -20,17 +20,27 @@ TINY = PriorConfig(
 STACKS = [*([kind] for kind in MASKS), ["row", "column", "convolutional"]]
 
 
-@pytest.fixture(params=STACKS, ids="-".join)
+LATER = {"rotary": True, "qk_norm": True, "look_size": 12}  # what the paper does not have
+
+
+@pytest.fixture(
+    params=[(stack, later) for stack in STACKS for later in ({}, LATER)],
+    ids=lambda param: "-".join([*param[0], *param[1]]),
+)
 def prior(request, monkeypatch):
-    """One layer of each mask, and a stack of several; every weight is random and far from zero."""
-    monkeypatch.setattr(module, "layer_kinds", lambda layers: request.param)
-    return loud(Prior(PriorConfig(**{**vars(TINY), "layers": len(request.param)})))
+    """One layer of each mask, and a stack of several, as in the paper and with later ideas; every
+    weight is random and far from zero."""
+    stack, later = request.param
+    monkeypatch.setattr(module, "layer_kinds", lambda layers: stack)
+    return loud(Prior(PriorConfig(**{**vars(TINY), "layers": len(stack), **later})))
 
 
 def loud(prior):
     torch.manual_seed(0)
     for p in prior.parameters():
         nn.init.normal_(p, std=0.3)
+    if prior.config.look_size:
+        prior.set_looks(torch.randn(K, prior.config.look_size))
     return prior.double().eval()
 
 
@@ -96,10 +106,35 @@ def test_positions_and_padding_are_embedded_one_by_one(prior):
             token = prior.text_token.weight[text[b, t]] + prior.text_position.weight[t]
             assert torch.equal(texts[b, 1 + t], token)
         for p in range(N):
-            place = prior.code_token.weight[codes[b, p]] + prior.row.weight[p // GRID]
+            place = prior.code_vectors()[codes[b, p]] + prior.row.weight[p // GRID]
             torch.testing.assert_close(pictures[b, p], place + prior.column.weight[p % GRID])
     assert torch.equal(prior.embed_codes(codes[:, 4:6], first=4), pictures[:, 4:6])
     assert len(prior.text_token.weight) == WORDS + T
+
+
+def test_codes_that_look_alike_are_alike_but_for_their_own_vectors():
+    """Catches looks that reach only the input or only the head, and a look of another code."""
+    prior = loud(Prior(PriorConfig(**{**vars(TINY), "look_size": 12})))
+    looks = torch.randn(K, 12).double()
+    looks[5] = looks[2]
+    prior.set_looks(looks)
+    vectors, heads = prior.code_vectors(), prior.head_vectors()
+    for joined, own in ((vectors, prior.code_token.weight), (heads, prior.code_head.weight)):
+        shared = joined - own
+        torch.testing.assert_close(shared[5], shared[2])
+        assert (shared[4] - shared[2]).abs().max() > 0.1
+    text, codes = pairs(2)
+    expected = prior.transformer(prior.embed(text, codes), prior.masks(0, T + N))[:, T:] @ heads.T
+    torch.testing.assert_close(prior.logits(text, codes)[1], expected)
+
+
+def test_looks_are_saved_with_the_weights():
+    """Catches a prior that draws other pictures once it is loaded."""
+    config = PriorConfig(**{**vars(TINY), "look_size": 12})
+    prior, again = loud(Prior(config)), Prior(config).double().eval()
+    again.load_state_dict(prior.state_dict())
+    text, codes = pairs(2)
+    assert torch.equal(again.logits(text, codes)[1], prior.logits(text, codes)[1])
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -197,7 +232,15 @@ def test_one_batch_is_learned_by_heart_and_by_its_captions():
 
 
 # What a user can get wrong -----------------------------------------------------------------------
-@pytest.mark.parametrize("change", [{"text_weight": 1.0}, {"text_weight": -0.1}, {"heads": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text_weight": 1.0},
+        {"text_weight": -0.1},
+        {"heads": 3},
+        {"heads": 8, "rotary": True},
+    ],
+)
 def test_a_wrong_shape_is_refused(change):
     """Catches a prior that trains on captions alone, or dies of a shape far from its cause."""
     with pytest.raises(MinidalleError, match=r"text_weight|heads"):
