@@ -202,7 +202,15 @@ ROWS = [
         "test_each_line_of_a_text_is_a_caption test_all_captions_of_a_text_are_in_one_split"),
     Row("two columns of captions", "datasets/test_captions",
         "test_two_columns_in_use_are_refused test_a_column_that_is_empty_in_every_row_is_none"
-        " test_the_user_chooses_the_column test_one_column_twice"),
+        " test_the_user_chooses_the_column test_one_column_twice test_the_chosen_column_twice"
+        " test_a_column_that_cannot_hold_captions"),
+    Row("another column or crop, with --resume", "cli/test_data_options",
+        "test_a_run_on_another_column_or_crop_is_refused"
+        " test_the_background_process_reads_the_same_column_and_crop"),
+    Row("options for a folder, without a folder", "cli/test_data_options",
+        "test_an_option_for_ones_own_pictures_without_any"),
+    Row("a column or a crop that there is not", "cli/test_data_options",
+        "test_a_column_that_there_is_not test_a_crop_that_there_is_not"),
     Row("files that are no pictures", "datasets/test_folder_files",
         "test_only_files_of_other_kinds test_other_files_are_counted_in_one_line"),
     Row("names of another case or Unicode form", "datasets/test_captions",
