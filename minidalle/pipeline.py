@@ -218,11 +218,6 @@ class MiniDALLE:
             warnings.simplefilter("ignore")  # the prior's prefill has warned of a cut already
             text = self.tokenizer.batch([caption], self.clip.config.text_length)
         order, scores = rerank(self.clip, images, text.to(self.device))
-        if not scores.isfinite().all():  # NaN has no rank
-            raise MinidalleError(
-                "similarity is not finite, so the pictures cannot be ranked; fetch a fresh copy of"
-                " the bundle"
-            )
         order = order[:keep]
         grid = self.dvae.config.grid
         return Ranked(

@@ -264,6 +264,10 @@ ROWS = [
         " test_control_characters_do_not_reach_the_page"),
     Row("NaN or infinite similarity", "test_pipeline",
         "test_a_similarity_that_is_not_finite_is_refused"),
+    Row("NaN or infinite logits while drawing", "test_sampling",
+        "test_logits_that_are_not_finite_are_refused"),
+    Row("finite weights that overflow", "test_hostile_bundle",
+        "test_finite_weights_that_overflow_are_refused"),
     Row("pictures that are there already", "test_pipeline",
         "test_pictures_are_saved_one_by_one_and_nothing_is_overwritten"
         " test_pictures_that_cannot_be_saved_leave_no_half_a_file"),
