@@ -131,7 +131,9 @@ ROWS = [
         " test_a_name_that_is_not_the_utf_8_it_claims_to_be test_a_file_and_a_folder_of_one_name"
         " test_encrypted test_no_room"),
     Row("an empty caption", "test_pipeline", "test_an_empty_caption_is_asked_for"),
-    Row("a caption too long", "test_pipeline", "test_a_long_caption_is_cut_with_one_note"),
+    Row("a caption too long", "test_pipeline",
+        "test_a_long_caption_is_cut_with_one_note test_a_cut_of_either_model_is_told_once"
+        " test_many_cut_captions_are_one_line_of_evaluate_and_one_each_of_generate"),
     Row("words never seen", "test_pipeline", "test_words_never_seen_are_named"),
     Row("any script, emoji, zero width", "test_pipeline", "test_any_text_draws_something"),
     # --- runs, bundles and terminals
