@@ -17,7 +17,7 @@ from minidalle.datasets.image_folder import CaptionedImageFolder
 from minidalle.datasets.images import CROPS
 from minidalle.datasets.source import FolderSource, Source
 from minidalle.errors import MinidalleError
-from minidalle.files import check_replaceable
+from minidalle.files import check_replaceable, resolve
 from minidalle.normalise import normalise_caption
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
@@ -104,8 +104,9 @@ def _training_run(
     stages = () if args.stage == "all" else (args.stage,)
     chosen = chosen.with_training(*stages, steps=args.steps)
     out = args.out or Path("runs") / chosen.name
+    bundle = resolve(out / "bundle")  # raises for a link to itself
     if args.stage == "all":
-        check_replaceable((out / "bundle").resolve())  # before hours of training
+        check_replaceable(bundle)  # before hours of training
     init = load_bundle(args.init) if args.init else None
     image_size = (init.dvae.config if init else chosen.models["dvae"]).image_size
     source = _source(args, out, image_size, is_main)
@@ -169,6 +170,7 @@ def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool)
     if not args.data:
         return Storybook(image_size)
     data = args.data
+    resolve(data)  # raises for a link to itself
     if data.is_file():  # an archive: one process unpacks it, the others find it unpacked
         if is_main:
             unpack(data, out / "pictures")
