@@ -150,6 +150,8 @@ ROWS = [
         "test_a_stage_that_learnt_from_another_dvae_is_refused"),
     Row("a stage of another tokenizer", "training/test_identity",
         "test_a_stage_that_learnt_from_another_tokenizer_is_refused"),
+    Row("--init from a bundle of another text length", "training/test_identity",
+        "test_a_run_starts_from_a_bundle_of_another_text_length"),
     Row("another preset in one directory", "training/test_identity",
         "test_another_preset_is_refused"),
     Row("a background process that dies at birth", "cli/test_terminal",

@@ -96,6 +96,8 @@ def _training_run(
 ) -> TrainingRun:
     """Raises MinidalleError, before any work, for options that do not go together."""
     _check_needs_data(args)
+    if args.init and args.text_length is not None:
+        raise MinidalleError("--init brings its own text length: leave --text-length out")
     chosen = preset(args.preset).with_text_length(args.text_length)
     chosen = chosen.with_training(batch_size=args.batch_size)
     divisible = [name for name, row in STAGES.items() if not row.distinct_captions]
@@ -161,7 +163,8 @@ def _train_tokenizer(run: TrainingRun, is_main: bool) -> None:
     tokenizer = run.tokenizer()
     if is_main:
         print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
-        _note_long_captions(run.source, tokenizer, run.preset.models["prior"].text_length)
+        lengths = [run.preset.models[name].text_length for name in ("prior", "clip")]
+        _note_long_captions(run.source, tokenizer, min(lengths))
 
 
 def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool) -> Source:

@@ -198,6 +198,7 @@ def test_options_that_do_not_go_together(tmp_path, capsys):
         (["--steps", "0"], "steps must be from 1"),
         (["--text-length", "0"], "text_length must be from 1"),
         (["--init", str(tmp_path / "none")], "no such directory"),
+        (["--init", "x", "--text-length", "8"], "--init brings its own text length: leave"),
     ):
         assert main([*command, *more]) == 2
         assert says in capsys.readouterr().err
