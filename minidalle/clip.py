@@ -132,8 +132,16 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> CLIPLosses:
 
 @torch.no_grad()
 def rerank(clip: CLIP, images: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-    """Rank n candidates of one caption: their order, best first, and similarities in that order."""
+    """Rank n candidates of one caption: their order, best first, and similarities in that order.
+
+    Raises MinidalleError where a similarity is NaN or infinite.
+    """
     similarity = clip.encode_image(images) @ clip.encode_text(text)[0]
+    if not similarity.isfinite().all():  # NaN has no rank
+        raise MinidalleError(
+            "similarity is not finite, so the pictures cannot be ranked; fetch a fresh copy of the"
+            " bundle"
+        )
     order = similarity.argsort(descending=True, stable=True)
     return order, similarity[order]
 

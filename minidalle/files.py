@@ -45,7 +45,7 @@ def write_file(path: str | Path, data: bytes) -> None:
 
     Raises MinidalleError if the disk is full or not writable.
     """
-    target = Path(path).parent.resolve() / Path(path).name
+    target = resolve(Path(path).parent) / Path(path).name
     staging = staging_path(target)
     try:
         write_new(staging, data)
@@ -69,9 +69,7 @@ def read_file(path: Path, length: int | None = None) -> bytes:
         if length is not None and status.st_size != length:
             pointer = path.read_bytes()[:100] if status.st_size < 1000 else b""
             if pointer.startswith(b"version https://git-lfs"):
-                raise MinidalleError(
-                    f"{path} is a pointer of Git LFS, not the file itself: git lfs pull"
-                )
+                raise MinidalleError(f"{path} is a pointer of Git LFS, no file: git lfs pull")
             raise MinidalleError(
                 f"{path} is damaged: its {status.st_size} bytes are not the {length} that were"
                 f" saved; {REMEDY}"
@@ -79,6 +77,17 @@ def read_file(path: Path, length: int | None = None) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise MinidalleError(f"cannot read {path}: {error.strerror}") from error
+
+
+def resolve(path: Path) -> Path:
+    """The absolute path, its links followed. Raises MinidalleError for a link to itself."""
+    resolved = Path(os.path.realpath(path))  # Path.resolve() differs between versions of Python
+    try:
+        resolved.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise MinidalleError(f"{path} leads to a link to itself: remove that link") from error
+    return resolved
 
 
 def fingerprint(data: bytes) -> dict[str, int | str]:
@@ -127,7 +136,7 @@ def remove(path: Path) -> None:
 def save_error(error: OSError, path: Path, need: int = 0) -> MinidalleError:
     """The one line for a write that failed; `need`: bytes that were to be written."""
     if need and error.errno in DISK_FULL:
-        existing = next(p for p in path.resolve().parents if p.exists())
+        existing = next(p for p in path.absolute().parents if p.exists())
         free = shutil.disk_usage(existing).free
         return MinidalleError(
             f"cannot save {path}: {error.strerror}; it needs {need:,} bytes, and {free:,} are free"
@@ -158,7 +167,7 @@ def write_directory(directory: Path, files: Mapping[str, bytes]) -> Path:
         if name == MANIFEST or not PLAIN_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a file of a bundle")
     manifest = {"format": FORMAT, "files": {name: fingerprint(d) for name, d in files.items()}}
-    target = directory.resolve()
+    target = resolve(directory)
     staging = staging_path(target)
     backup = target.with_name(staging.name.replace(STAGING, BACKUP, 1))
     superseded = [backup]
@@ -190,8 +199,7 @@ def write_directory(directory: Path, files: Mapping[str, bytes]) -> Path:
         if staging.exists():
             remove(staging)
     for former in superseded:
-        if former.exists():
-            remove(former)
+        remove(former)
     return directory
 
 
@@ -210,22 +218,25 @@ def _leftovers(target: Path) -> list[Path]:
 def check_replaceable(target: Path) -> None:
     """Replacing deletes: only what `write_directory` wrote, unchanged, is ever replaced.
 
-    Raises MinidalleError, naming the first file that is not ours or has changed since.
+    Raises MinidalleError, naming the first file that is not ours, has changed since, or is missing.
     """
     if not target.exists():
         return
     present = {path.name for path in target.iterdir()} if target.is_dir() else {target.name}
     try:
         manifest = json.loads((target / MANIFEST).read_bytes())
-        listed = manifest["files"] if manifest["format"] == FORMAT else {}
-        ours = {MANIFEST} if listed else set()
-        ours |= {n for n, entry in listed.items() if fingerprint(read_file(target / n)) == entry}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
-            MinidalleError):  # fmt: skip
-        ours = set()
-    if strangers := sorted(present - ours):
+        listed = dict(manifest["files"]) if manifest["format"] == FORMAT else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        listed = {}
+    ours = {MANIFEST} if listed else set()
+    for name in present & listed.keys():
+        with contextlib.suppress(MinidalleError):
+            ours |= {name} if fingerprint(read_file(target / name)) == listed[name] else set()
+    wrong = sorted(present - ours)
+    wrong += [f"{name} is missing" for name in sorted(listed.keys() - present)]
+    if wrong:
         raise MinidalleError(
-            f"cannot save {target}: something else than a bundle is there ({strangers[0]}); choose"
+            f"cannot save {target}: something else than a bundle is there ({wrong[0]}); choose"
             " another name, or move it away"
         )
 
@@ -238,7 +249,7 @@ def read_directory(
     Raises MinidalleError, naming the file, where anything is not as its manifest says.
     """
     tensors, documents = {}, {}
-    for name, data in _verified(directory.resolve()).items():
+    for name, data in _verified(resolve(directory)).items():
         stem, _, suffix = name.rpartition(".")
         try:
             if suffix == "json":

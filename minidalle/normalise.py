@@ -61,9 +61,11 @@ _SHAPED = (
 )
 _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 _JOINERS = re.compile(f"[{JOINERS}]+")
-_BEFORE, _EMOJI_BEFORE = re.compile(f"[{_SHAPED}]"), re.compile(f"[{_EMOJI}\ufe0f]")
-_AFTER, _EMOJI_AFTER = re.compile(f"[{_SHAPED}]"), re.compile(f"[{_EMOJI}]")
-_SELECTORS = re.compile("(?:^|(?<=\\s))[\ufe00-\ufe0f\U000e0100-\U000e01ef]+")  # of nothing
+# A character, the marks and joiners on it, and what comes after them.
+_JOINED = re.compile(f"(^|[^{EXTEND}])([{EXTEND}]*[{JOINERS}][{EXTEND}]*)(?=(.?))", re.DOTALL)
+_IS_SHAPED, _IS_EMOJI = re.compile(f"[{_SHAPED}]"), re.compile(f"[{_EMOJI}]")
+_SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"  # of a variant of the character before
+_OF_NOTHING = re.compile(f"(?:^|(?<=\\s))[{_SELECTORS}{JOINERS}]+")
 # Tags spell the flag of a region after a black flag; elsewhere they are hidden text.
 _TAGS = re.compile("(\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f)|[\U000e0000-\U000e007f]+")
 
@@ -76,21 +78,21 @@ def clean(text: str) -> str:
     if not (text.isascii() and text.isprintable()):
         text = _INVISIBLE.sub("", CONTROLS.sub("", text))
         text = unicodedata.normalize("NFC", _TAGS.sub(lambda m: m[1] or "", text))
-        text = _JOINERS.sub(_needed_joiner, text.replace("\u2800", " "))  # a blank in Braille
-        text = _SELECTORS.sub("", " ".join(text.split()))
-        text = unicodedata.normalize("NFC", text)
+        text = _OF_NOTHING.sub("", text.replace("\u2800", " "))  # a blank in Braille
+        text = unicodedata.normalize("NFC", _JOINED.sub(_needed_joiners, text))
     return " ".join(text.split())
 
 
-def _needed_joiner(match: re.Match) -> str:
-    """The first of a run of joiners where the script needs it, else nothing."""
-    (start, end), joiner = match.span(), match[0][0]
-    before, after = match.string[max(0, start - 1) : start], match.string[end : end + 1]
-    if _BEFORE.match(before) and (joiner == "\u200d" or _AFTER.match(after)):
-        return joiner
-    if joiner == "\u200d" and _EMOJI_BEFORE.match(before) and _EMOJI_AFTER.match(after):
-        return joiner
-    return ""
+def _needed_joiners(match: re.Match) -> str:
+    """The first of each run of joiners where the script or the emoji needs it, else none.
+
+    The letters around the marks decide, and not the marks: NFC may put those in another order.
+    """
+    before, joined, after = match.groups()
+    kept = "\u200d" if _IS_EMOJI.match(before) and _IS_EMOJI.match(after) else ""
+    if _IS_SHAPED.match(before):
+        kept = JOINERS if _IS_SHAPED.match(after) else "\u200d"
+    return before + _JOINERS.sub(lambda run: run[0][0] if run[0][0] in kept else "", joined)
 
 
 # 3. What is respelt -------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ class MiniDALLE:
         """Draw n pictures of a caption: codes, n × N, and images, n 3 H W in [0, 1].
 
         prime: the first p codes of every candidate, in raster order; with whole rows of a picture's
-        codes, the candidates complete that picture.
+        codes, the candidates complete that picture. Warns of a caption that is cut.
         """
         length = self.prior.config.text_length
         text = self.tokenizer.batch([caption], length).to(self.device)
@@ -173,6 +173,23 @@ class MiniDALLE:
         codes = deque(progress(steps), maxlen=1).pop()  # the last has all of them
         grid = self.dvae.config.grid
         return codes, self.dvae.decode(codes.reshape(-1, grid, grid))
+
+    def text_for_clip(self, caption: str) -> Tensor:
+        """The caption as CLIP reads it, int64 1 T.
+
+        Warns of a cut that only CLIP makes. Where the prior cuts as well, `candidates` warns.
+        """
+        length, prior = self.clip.config.text_length, self.prior.config.text_length
+        tokens = len(self.tokenizer.encode(normalise_caption(caption)))
+        if length < tokens <= prior:
+            warnings.warn(
+                f"CLIP ranks by the first {length} of the caption's {tokens} tokens; the prior"
+                " reads all of them",
+                stacklevel=3,
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one warning is enough
+            return self.tokenizer.batch([caption], length).to(self.device)
 
     @torch.no_grad()
     def generate(
@@ -193,9 +210,10 @@ class MiniDALLE:
         sampling: temperature, top_k, top_p, guidance; the bundle's settings by default.
 
         The models read the caption normalised (`normalise_caption`); the result keeps it as it was.
-        Warns of words never seen in training, of a caption that was cut, and of one with control
-        characters, which is read without them: they may have shown another text than the models
-        read, reversed for instance. Other changes of spelling keep the words, and need no warning.
+        Warns of words never seen in training, once of a caption that was cut, and of one with
+        control characters, which is read without them: they may have shown another text than the
+        models read, reversed for instance. Other changes of spelling keep the words, and need no
+        warning.
         Raises MinidalleError.
         """
         read = normalise_caption(caption)
@@ -213,16 +231,9 @@ class MiniDALLE:
             words = shorten(", ".join(unseen))
             warnings.warn(f"never seen in training: {words}", stacklevel=2)
         chosen = replace(self.sampling, **{k: v for k, v in sampling.items() if v is not None})
+        text = self.text_for_clip(caption)
         codes, images = self.candidates(caption, candidates, seed, chosen, prime, progress)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the prior's prefill has warned of a cut already
-            text = self.tokenizer.batch([caption], self.clip.config.text_length)
-        order, scores = rerank(self.clip, images, text.to(self.device))
-        if not scores.isfinite().all():  # NaN has no rank
-            raise MinidalleError(
-                "similarity is not finite, so the pictures cannot be ranked; fetch a fresh copy of"
-                " the bundle"
-            )
+        order, scores = rerank(self.clip, images, text)
         order = order[:keep]
         grid = self.dvae.config.grid
         return Ranked(

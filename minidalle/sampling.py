@@ -64,6 +64,7 @@ def sample_codes(
 
     text, uncond: the caption and the empty caption, 1 T. generators: one on the CPU per candidate.
     prime: given first codes, n × p in raster order (whole rows complete a picture).
+    Raises MinidalleError where the prime does not fit, or where a logit is NaN or infinite.
     """
     n, c = len(generators), prior.config
     positions = c.grid**2
@@ -84,6 +85,11 @@ def sample_codes(
         if is_guided:
             with_caption, without = logits.chunk(2)
             logits = without + config.guidance * (with_caption - without)
+        if not logits.isfinite().all():  # argmax would take NaN for the most likely code
+            raise MinidalleError(
+                f"the prior's logits are not finite at code {position + 1} of {positions};"
+                " fetch a fresh copy of the bundle, or train the prior again"
+            )
         if position < given.shape[1]:
             code = given[:, position].to(logits.device)
         elif config.temperature == 0:

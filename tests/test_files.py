@@ -33,6 +33,7 @@ from minidalle.files import (
     MANIFEST,
     read_directory,
     read_file,
+    resolve,
     to_json,
     write_directory,
     write_file,
@@ -446,6 +447,34 @@ def test_strangers_are_never_replaced(tmp_path, make):
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+def test_what_is_missing_is_named(tmp_path, name):
+    """Catches a message that blames a file which is in order; nor is what is left replaced."""
+    path = write(tmp_path / "bundle", 1)
+    (path / name).unlink()
+    before = snapshot(tmp_path)
+    with pytest.raises(MinidalleError) as caught:
+        write(path, 2)
+    tells(caught, f"cannot save {path}: something else than a bundle is there ({name} is missing)")
+    assert snapshot(tmp_path) == before
+    (path / "zebra.txt").write_text("mine")
+    with pytest.raises(MinidalleError) as caught:
+        write(path, 2)
+    tells(caught, "something else than a bundle is there (zebra.txt)")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", [b"", b"changed", None], ids=["empty", "changed", "directory"])
+def test_what_has_changed_is_named(tmp_path, name, damage):
+    """Catches a message that names the first file instead of the one that was changed."""
+    path = write(tmp_path / "bundle", 1)
+    (path / name).unlink()
+    (path / name).mkdir() if damage is None else (path / name).write_bytes(damage)
+    with pytest.raises(MinidalleError) as caught:
+        write(path, 2)
+    tells(caught, f"cannot save {path}: something else than a bundle is there ({name})")
+
+
 def test_the_stranger_is_named(tmp_path):
     """Catches a message that names one of our own files, which are in order."""
     path = write(tmp_path / "bundle", 1)
@@ -487,6 +516,26 @@ def test_a_link_to_a_directory_leads_to_it(tmp_path):
     assert step_of(tmp_path / "bundle") == step_of(real) == 2
     assert (tmp_path / "bundle").is_symlink()
     assert names(tmp_path / "large disk") == ["bundle"]
+
+
+LOOPS = {"loop": "loop", "a": "b", "b": "a"}  # a link, and where it leads
+
+
+@pytest.mark.parametrize("name", ["loop", "a", "loop/below", "none/../a"])
+def test_a_link_to_itself_is_one_line(tmp_path, name):
+    """Catches a RuntimeError of pathlib's, which is a traceback."""
+    for link, target in LOOPS.items():
+        (tmp_path / link).symlink_to(target)
+    before, path = names(tmp_path), tmp_path / name
+    problem = f"{path} leads to a link to itself: remove that link"
+    for attempt in (read_directory, resolve, lambda p: write_directory(p, {"a.json": b"{}"}),
+                    lambda p: write_file(p / "file", b"")):  # fmt: skip
+        with pytest.raises(MinidalleError) as caught:
+            attempt(path)
+        tells(caught, problem)
+    assert names(tmp_path) == before
+    for sound in (tmp_path, tmp_path / "none" / ".." / "x", Path("x"), Path()):
+        assert resolve(sound) == sound.resolve()
 
 
 def test_a_link_to_a_file_is_replaced(tmp_path):

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load, save
 
 from minidalle.bundle import load_bundle
+from minidalle.cli.main import main
 from minidalle.errors import MinidalleError
 from minidalle.files import MANIFEST, to_json, write_directory
 from minidalle.sampling import SamplingConfig
@@ -147,3 +148,27 @@ def test_a_folder_of_links_says_how_to_copy_it(smoke_bundle, tmp_path):
         (tmp_path / "snapshot" / path.name).symlink_to(path)
     with pytest.raises(MinidalleError, match=r"copy what it points to \(cp -L\)"):
         load_bundle(tmp_path / "snapshot")
+
+
+@pytest.mark.parametrize("command", [["generate", "a red cat"], ["generate", "a red cat", "--json"],
+                                     ["evaluate", "--captions", "2"]], ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize(
+    ("part", "key", "says"),
+    [
+        ("prior", "code_head.weight", "the prior's logits are not finite at code 1 of 144"),
+        ("dvae", "decoder.0.bias", "similarity is not finite"),
+        ("clip", "image_tower.transformer.norm.weight", "similarity is not finite"),
+    ],
+)
+def test_finite_weights_that_overflow_are_refused(
+    smoke_bundle, tmp_path, capsys, command, part, key, says
+):
+    """Catches a picture of one code only, and a report of pictures that are not numbers."""
+    weights = load((smoke_bundle / f"{part}.safetensors").read_bytes())
+    weights[key] = torch.full_like(weights[key].float(), 3e38)
+    bundle = forged(smoke_bundle, tmp_path, **{f"{part}.safetensors": save(weights)})
+    out = [] if command[0] == "evaluate" else ["--out", str(tmp_path / "x.png")]
+    assert main([*command, "--candidates", "2", "--bundle", str(bundle), *out]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and not (tmp_path / "x.png").exists()
+    assert told.err.splitlines()[-1].startswith(f"minidalle: {says}")

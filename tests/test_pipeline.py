@@ -1,8 +1,10 @@
 """One bundle, from a caption to ranked pictures."""
 
+import copy
 import json
 import os
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from minidalle import pipeline
+from minidalle.cli.main import main
 from minidalle.errors import MinidalleError
 from minidalle.files import MANIFEST, to_json, write_directory
 from minidalle.pipeline import MiniDALLE
@@ -81,6 +84,63 @@ def test_a_long_caption_is_cut_with_one_note(smoke_model):
         smoke_model.generate("a red cat " * 40, 1, 1)
     cut = [n for n in notes if "dropped" in str(n.message)]
     assert len(cut) == 1 and "red cat" in str(cut[0].message)
+
+
+def with_lengths(model, prior, clip):
+    """The same model, of which the prior and CLIP read so many tokens."""
+    short = copy.deepcopy(model)
+    for part, length in ((short.prior, prior), (short.clip, clip)):
+        state = part.state_dict()
+        part.__init__(replace(part.config, text_length=length))
+        fresh = part.state_dict()
+        part.load_state_dict({k: v if v.shape == fresh[k].shape else fresh[k]
+                              for k, v in state.items()})  # fmt: skip
+        part.eval().requires_grad_(False)
+    return short
+
+
+@pytest.mark.parametrize(
+    ("prior", "clip", "says"),
+    [
+        (
+            32,
+            4,
+            "CLIP ranks by the first 4 of the caption's {} tokens; the prior reads all of them",
+        ),
+        (4, 32, "caption cut from {} to 4 tokens; dropped: "),
+        (4, 3, "caption cut from {} to 4 tokens; dropped: "),
+        (3, 4, "caption cut from {} to 3 tokens; dropped: "),
+        (4, 4, "caption cut from {} to 4 tokens; dropped: "),
+    ],
+)
+def test_a_cut_of_either_model_is_told_once(smoke_model, prior, clip, says):
+    """Catches a caption of which CLIP reads half, without a word."""
+    model, caption = with_lengths(smoke_model, prior, clip), "a red cat and a blue dog on the grass"
+    tokens = len(model.tokenizer.encode(caption))
+    assert 4 < tokens <= 32
+    with pytest.warns(UserWarning) as notes:
+        model.generate(caption, 1, 1)
+    (note,) = [str(n.message) for n in notes]
+    assert note.startswith(says.format(tokens))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with_lengths(smoke_model, 32, tokens).generate(caption, 1, 1)  # it just fits
+
+
+@pytest.mark.parametrize(("prior", "clip"), [(4, 4), (32, 4), (4, 32)])
+def test_many_cut_captions_are_one_line_of_evaluate_and_one_each_of_generate(
+    smoke_model, tmp_path, capsys, prior, clip
+):
+    """Catches hundreds of notes, two of every caption."""
+    bundle = ["--bundle", str(with_lengths(smoke_model, prior, clip).save(tmp_path / "bundle"))]
+    assert main(["evaluate", *bundle, "--captions", "6", "--candidates", "1"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("note: ") == 1
+    assert "note: 6 of 6 captions are longer than 4 tokens and were cut" in told
+    captions = ["a red cat and a blue dog on the grass", "a blue dog and a red cat on the grass"]
+    out = ["--candidates", "1", "--out", str(tmp_path / "out")]
+    assert main(["generate", *captions, *bundle, *out]) == 0
+    assert capsys.readouterr().err.count("note: ") == 2
 
 
 @pytest.mark.parametrize("letters", ["x", "zq ", "🐻", "猫", "е́"])

@@ -236,6 +236,37 @@ def test_codes_come_one_at_a_time():
     assert all(torch.equal(step, steps[-1][:, : i + 1]) for i, step in enumerate(steps))
 
 
+# A prior that is broken -------------------------------------------------------------------------
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("row", ["caption", "empty caption", "candidate"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("step", [0, 2])
+def test_logits_that_are_not_finite_are_refused(monkeypatch, value, row, temperature, step):
+    """Catches NaN, of which argmax draws one code for ever, in the first step or a later one."""
+
+    def spoil(logits):
+        rows = {"caption": 0, "empty caption": -1, "candidate": len(logits) // 2 - 1}
+        logits[rows[row], 1] = value
+        return logits
+
+    prefill, decode_step = Prior.prefill, Prior.decode_step
+
+    def first(prior, text):
+        caches, logits = prefill(prior, text)
+        return caches, spoil(logits) if step == 0 else logits
+
+    def later(prior, code, position, caches):
+        logits = decode_step(prior, code, position, caches)
+        return spoil(logits) if position + 1 == step else logits
+
+    monkeypatch.setattr(Prior, "prefill", first)
+    monkeypatch.setattr(Prior, "decode_step", later)
+    config = SamplingConfig(temperature=temperature, guidance=2)
+    steps = sample_codes(prior(), TEXT, NULL, config, candidate_generators(0, 3))
+    with pytest.raises(MinidalleError, match=f"logits are not finite at code {step + 1} of {N}"):
+        list(steps)
+
+
 # What a user can get wrong -----------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("name", "value"),

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from minidalle.errors import MinidalleError
+from minidalle.files import resolve
 
 
 def path(text: str) -> Path:
@@ -25,6 +26,7 @@ def check_writable(file: Path, is_picture: bool = False) -> None:
                 f"cannot write {file}: its ending does not name a kind of picture; for instance"
                 f" {file.stem or 'pictures'}.png"
             )
+    resolve(file)  # raises for a link to itself
     if not file.parent.is_dir():
         raise MinidalleError(f"cannot write {file}: there is no folder {file.parent}; make it")
     if file.is_dir():

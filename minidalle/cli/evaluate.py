@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import warnings
 from functools import partial
 
 from minidalle.cli.arguments import check_writable, path
 from minidalle.cli.errors import print_note
 from minidalle.cli.progress import progress_bar
 from minidalle.evaluation import report
+from minidalle.normalise import normalise_caption
 from minidalle.pipeline import MiniDALLE
 
 
@@ -34,10 +36,25 @@ def evaluate(args: argparse.Namespace) -> None:
     if not model.info.get("source", "the storybook").startswith("the storybook"):
         print_note(f"trained on {model.info['source']}; judged on the storybook")
     bar = partial(progress_bar, total=args.captions, desc="judging", unit="caption")
-    measured, _ = report.evaluate(
-        model, args.split, args.language, args.captions, args.candidates, args.seed, bar
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "caption cut|CLIP ranks by"
+        )  # one note covers all of them
+        measured, judged = report.evaluate(
+            model, args.split, args.language, args.captions, args.candidates, args.seed, bar
+        )
+    _note_long_captions(model, [caption.caption for caption in judged])
     text = json.dumps(measured, indent=2)
     print(text)
     if args.json:
         args.json.write_text(text + "\n", encoding="utf-8")
+
+
+def _note_long_captions(model: MiniDALLE, captions: list[str]) -> None:
+    """One line for all of them, and not one for each as it is drawn."""
+    length = min(model.prior.config.text_length, model.clip.config.text_length)
+    tokens = [len(model.tokenizer.encode(normalise_caption(caption))) for caption in captions]
+    if long := sum(n > length for n in tokens):
+        print_note(
+            f"{long} of {len(captions)} captions are longer than {length} tokens and were cut"
+        )

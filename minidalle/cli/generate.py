@@ -10,6 +10,7 @@ from pathlib import Path
 from minidalle.cli.arguments import check_writable, path
 from minidalle.cli.errors import print_note, printable
 from minidalle.cli.progress import progress_bar
+from minidalle.files import resolve
 from minidalle.pipeline import MiniDALLE, Ranked
 
 
@@ -39,7 +40,9 @@ def generate(args: argparse.Namespace) -> None:
     several = len(args.captions) > 1
     out = args.out or Path("pictures" if several else "pictures.png")
     is_folder = several or out.is_dir() or not out.suffix
-    if not is_folder:
+    if is_folder:
+        resolve(out)  # raises for a link to itself
+    else:
         check_writable(out, is_picture=True)
     model = MiniDALLE.load(args.bundle, args.device)
     for i, caption in enumerate(args.captions, 1):

@@ -14,9 +14,10 @@ from minidalle.cli.errors import exit_status, print_note, printable
 from minidalle.cli.progress import GracefulInterrupt, progress_bar, train_with_progress, wait_for
 from minidalle.datasets.archives import unpack
 from minidalle.datasets.image_folder import CaptionedImageFolder
+from minidalle.datasets.images import CROPS
 from minidalle.datasets.source import FolderSource, Source
 from minidalle.errors import MinidalleError
-from minidalle.files import check_replaceable
+from minidalle.files import check_replaceable, resolve
 from minidalle.normalise import normalise_caption
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
@@ -37,6 +38,10 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p.add_argument("--data", type=path, metavar="FOLDER",
                    help="your own pictures, a folder or a .zip (the storybook)")  # fmt: skip
     p.add_argument("--strict", action="store_true", help="fail on the first bad picture in --data")
+    p.add_argument("--caption-column", metavar="NAME",
+                   help="column of the captions in --data's tables (text or caption)")  # fmt: skip
+    p.add_argument("--crop", choices=CROPS,
+                   help="of --data's pictures the centre, or all on white (centre)")  # fmt: skip
     p.add_argument("--out", type=path, help="where checkpoints go (runs/PRESET)")
     p.add_argument("--accumulate", type=int, default=1, metavar="N",
                    help="microbatches per update, to save memory; not for CLIP (1)")  # fmt: skip
@@ -90,6 +95,9 @@ def _training_run(
     args: argparse.Namespace, device: torch.device | None, is_main: bool
 ) -> TrainingRun:
     """Raises MinidalleError, before any work, for options that do not go together."""
+    _check_needs_data(args)
+    if args.init and args.text_length is not None:
+        raise MinidalleError("--init brings its own text length: leave --text-length out")
     chosen = preset(args.preset).with_text_length(args.text_length)
     chosen = chosen.with_training(batch_size=args.batch_size)
     divisible = [name for name, row in STAGES.items() if not row.distinct_captions]
@@ -98,14 +106,25 @@ def _training_run(
     stages = () if args.stage == "all" else (args.stage,)
     chosen = chosen.with_training(*stages, steps=args.steps)
     out = args.out or Path("runs") / chosen.name
+    bundle = resolve(out / "bundle")  # raises for a link to itself
     if args.stage == "all":
-        check_replaceable((out / "bundle").resolve())  # before hours of training
+        check_replaceable(bundle)  # before hours of training
     init = load_bundle(args.init) if args.init else None
     image_size = (init.dvae.config if init else chosen.models["dvae"]).image_size
     source = _source(args, out, image_size, is_main)
     if args.epochs is not None:
         chosen = _with_epochs(chosen, args, source)
     return TrainingRun(chosen, source, out, device, init)
+
+
+def _check_needs_data(args: argparse.Namespace) -> None:
+    """Raises MinidalleError for an option that would do nothing without a folder of pictures."""
+    for name in ("strict", "caption_column", "crop"):
+        if args.data is None and getattr(args, name) not in (None, False):
+            option = "--" + name.replace("_", "-")
+            raise MinidalleError(
+                f"{option} is for your own pictures: name them with --data, or leave {option} out"
+            )
 
 
 def _with_epochs(chosen: Preset, args: argparse.Namespace, source: Source) -> Preset:
@@ -144,7 +163,8 @@ def _train_tokenizer(run: TrainingRun, is_main: bool) -> None:
     tokenizer = run.tokenizer()
     if is_main:
         print(f"tokenizer: {tokenizer.vocab_size} tokens", file=sys.stderr)
-        _note_long_captions(run.source, tokenizer, run.preset.models["prior"].text_length)
+        lengths = [run.preset.models[name].text_length for name in ("prior", "clip")]
+        _note_long_captions(run.source, tokenizer, min(lengths))
 
 
 def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool) -> Source:
@@ -153,6 +173,7 @@ def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool)
     if not args.data:
         return Storybook(image_size)
     data = args.data
+    resolve(data)  # raises for a link to itself
     if data.is_file():  # an archive: one process unpacks it, the others find it unpacked
         if is_main:
             unpack(data, out / "pictures")
@@ -165,7 +186,10 @@ def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool)
             names, total=len(names), desc="reading pictures", unit="picture", show=is_main
         )
 
-    folder = CaptionedImageFolder(data, image_size, strict=args.strict, progress=bar)
+    folder = CaptionedImageFolder(
+        data, image_size, strict=args.strict, progress=bar, caption_column=args.caption_column,
+        crop=args.crop or "centre",
+    )  # fmt: skip
     if is_main:
         print("\n".join(map(printable, folder.report().splitlines())), file=sys.stderr)
     return FolderSource(folder)

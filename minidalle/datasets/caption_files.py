@@ -6,7 +6,7 @@ A table may be large, so it is read line by line, and the length of a line is li
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -92,12 +92,17 @@ def _read_lines(file: TextIO) -> Iterator[str]:
         number += 1
 
 
-def _read_jsonl(lines: Iterator[str]) -> Iterator[tuple[int, Row]]:
+def _read_jsonl(lines: Iterator[str], wanted: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    def refuse_repeated(pairs: list[tuple[str, Any]]) -> Row:
+        """The parser alone would keep the last of two captions in silence."""
+        _check_columns([key for key, _ in pairs], wanted)
+        return dict(pairs)
+
     for line, source in enumerate(lines, 1):
         if not source.strip():
             continue
         try:
-            row = json.loads(source, object_pairs_hook=_refuse_repeated)
+            row = json.loads(source, object_pairs_hook=refuse_repeated)
         except Unusable as error:
             raise Unusable(f"line {line}: {error}") from error
         except (ValueError, RecursionError) as error:
@@ -107,19 +112,13 @@ def _read_jsonl(lines: Iterator[str]) -> Iterator[tuple[int, Row]]:
         yield line, row
 
 
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> Row:
-    """An object of JSON; the parser alone would keep the last of two captions in silence."""
-    return dict(zip(_check_columns([key for key, _ in pairs]), (v for _, v in pairs), strict=True))
-
-
-def _check_columns(columns: list[str]) -> list[str]:
-    for column in {"file_name", *COLUMNS}:
+def _check_columns(columns: list[str], wanted: Sequence[str]) -> None:
+    for column in ("file_name", *wanted):
         if columns.count(column) > 1:
             raise Unusable(f"two columns “{column}”; keep one")
-    return columns
 
 
-def _read_csv(lines: Iterator[str]) -> Iterator[tuple[int, Row]]:
+def _read_csv(lines: Iterator[str], wanted: Sequence[str]) -> Iterator[tuple[int, Row]]:
     # strict, since otherwise a missing quote makes the rest of the file one long caption
     rows = csv.reader(lines, strict=True, skipinitialspace=True)
     columns: list[str] = []
@@ -131,7 +130,7 @@ def _read_csv(lines: Iterator[str]) -> Iterator[tuple[int, Row]]:
                 if "file_name" not in columns or len(columns) < 2:
                     raise Unusable(f"line {line}: the columns must be file_name,text, got {row}")
                 try:
-                    _check_columns(columns)
+                    _check_columns(columns, wanted)
                 except Unusable as error:
                     raise Unusable(f"line {line}: {error}") from error
             elif len(row) > len(columns):
@@ -147,7 +146,7 @@ def _read_csv(lines: Iterator[str]) -> Iterator[tuple[int, Row]]:
         raise Unusable(f"line {line}: not CSV ({error}); check its quotes") from error
 
 
-TABLES: dict[str, Callable[[Iterator[str]], Iterator[tuple[int, Row]]]] = {
+TABLES: dict[str, Callable[[Iterator[str], Sequence[str]], Iterator[tuple[int, Row]]]] = {
     "metadata.jsonl": _read_jsonl,
     "metadata.csv": _read_csv,
 }  # the reader of each table, by file name
@@ -172,7 +171,7 @@ def read_table(path: Path, column: str | None = None) -> list[tuple[int, object,
     filled: set[str] = set()
     # newline="" keeps the ends of lines, which a caption in quotes may contain
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        for line, row in TABLES[path.name](_read_lines(file)):
+        for line, row in TABLES[path.name](_read_lines(file), wanted):
             present.update(dict.fromkeys(row))
             captions = {name: _shorten(row[name]) for name in wanted if name in row}
             filled.update(name for name, value in captions.items() if _has_text(value))
@@ -185,7 +184,7 @@ def read_table(path: Path, column: str | None = None) -> list[tuple[int, object,
     if len(filled) > 1:
         raise Unusable(
             "the columns “text” and “caption” are both in use; keep one of them, or set"
-            " caption_column"
+            " caption_column (--caption-column)"
         )
     if path.suffix == ".csv" and not present.keys() & set(wanted):
         raise Unusable(f"line 1: the columns must be file_name,text, got {names}")

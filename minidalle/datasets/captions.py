@@ -66,7 +66,10 @@ class FolderCaptions:
         """Raise MinidalleError if there are no pictures or no captions at all."""
         if tables or (pictures and texts):
             if self.column and not tables:
-                problem = f"no table with a column “{self.column}”; leave caption_column out"
+                problem = (
+                    f"no table with a column “{self.column}”; leave caption_column"
+                    " (--caption-column) out"
+                )
                 raise MinidalleError(format_problem(self.folder, problem))
             return
         for name, problem in containers:

@@ -73,6 +73,11 @@ class CaptionedImageFolder:
             raise MinidalleError(f"image_size must be ≥ 1 pixel, got {image_size}; try 48")
         if crop not in CROPS:
             raise MinidalleError(f'crop must be "centre" or "pad", got {crop!r}; try "pad"')
+        if caption_column in ("", "file_name"):
+            raise MinidalleError(
+                "caption_column must name the column of the captions, got"
+                f" {caption_column!r}; leave it out for “text” or “caption”"
+            )
         if not self.folder.is_dir():
             raise MinidalleError(
                 format_problem(self.folder, "no such folder; name one that holds pictures")
@@ -165,7 +170,7 @@ class CaptionedImageFolder:
         if self._cut and self.crop == "centre":
             notes.append(
                 f"a centre crop cuts more than a fifth of {count(self._cut, 'picture')};"
-                ' crop="pad" keeps all'
+                ' crop="pad" (--crop pad) keeps all'
             )
         pictures = count(len({name for name, _ in self._pairs}), "picture")
         captions = count(len(self), "caption")

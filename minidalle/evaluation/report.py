@@ -48,13 +48,11 @@ def generate_and_judge(
     model: MiniDALLE, book: Storybook, split: str, language: str, captions: int, n: int, seed: int
 ) -> Iterator[JudgedCaption]:
     """Draw n candidates of every caption and judge each picture."""
-    length = model.clip.config.text_length
     for i in range(captions):
         caption = book.caption(split, i, language)
         facts = parse(caption)
         _, images = model.candidates(caption, n, seed + i)
-        text = model.tokenizer.batch([caption], length).to(model.device)
-        order = rerank(model.clip, images, text)[0].tolist()
+        order = rerank(model.clip, images, model.text_for_clip(caption))[0].tolist()
         pictures = to_uint8(images)
         right = [judge.score(picture, facts).right for picture in pictures]
         yield JudgedCaption(caption, facts.skill, right, order, pictures[0], pictures[order[0]])

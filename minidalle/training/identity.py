@@ -38,8 +38,8 @@ def check_identity(out: Path, source: str, sizes: dict[str, Any]) -> None:
         ) from error
     if known_source != source:
         raise MinidalleError(
-            f"{out} is trained on {known_source}, and this is {source}: give it the same --data"
-            " again, or choose another --out"
+            f"{out} is trained on {known_source}, and this is {source}: give it the same --data,"
+            " --caption-column and --crop again, or choose another --out"
         )
     if difference := _difference(known_sizes, sizes):
         raise MinidalleError(

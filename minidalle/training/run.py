@@ -12,7 +12,7 @@ it was stopped. `assemble` gathers the trained stages into a bundle.
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class TrainingRun:
         init: Bundle | None = None,
     ) -> None:
         """init: a trained bundle whose tokenizer, sizes and weights the stages start from."""
+        if init is not None:
+            sizes = {name: getattr(init, name).config for name in MODELS}
+            preset = replace(preset, models={**preset.models, **sizes})
         self.preset, self.source, self.out = preset, source, Path(out)
         self.init = init
         self.save_now = False  # set it, and the next step is saved

@@ -2,10 +2,12 @@
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 import torch
@@ -196,6 +198,7 @@ def test_options_that_do_not_go_together(tmp_path, capsys):
         (["--steps", "0"], "steps must be from 1"),
         (["--text-length", "0"], "text_length must be from 1"),
         (["--init", str(tmp_path / "none")], "no such directory"),
+        (["--init", "x", "--text-length", "8"], "--init brings its own text length: leave"),
     ):
         assert main([*command, *more]) == 2
         assert says in capsys.readouterr().err
@@ -219,3 +222,64 @@ def test_several_captions_and_separate_pictures(smoke_bundle, tmp_path):
     assert main([*command, "--out", str(tmp_path / "many")]) == 0
     names = {p.relative_to(tmp_path / "many").as_posix() for p in tmp_path.rglob("*.png")}
     assert {"01/strip.png", "02/strip.png"} <= names and len(names) == 6
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "generate cat --bundle LINK", "generate cat --bundle LINK/below", "evaluate --bundle LINK",
+        "generate cat --out LINK", "generate cat --out LINK/x.png", "generate cat dog --out LINK",
+        "evaluate --json LINK", "evaluate --json LINK/x.json", "train all --out LINK",
+        "train dvae --out LINK/below", "train dvae --init LINK", "train dvae --data LINK",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("link", ["loop", "a"])
+def test_a_link_to_itself_in_an_option(command, link, tmp_path, capsys, monkeypatch):
+    """Catches a traceback of pathlib's, and hours of work that cannot be saved."""
+    monkeypatch.chdir(tmp_path)
+    for name, target in {"loop": "loop", "a": "b", "b": "a"}.items():
+        (tmp_path / name).symlink_to(target)
+    assert main(command.replace("LINK", link).split()) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1
+    assert f"minidalle: {link}" in told.err and "leads to a link to itself: remove" in told.err
+    assert {path.name for path in tmp_path.iterdir()} == {"loop", "a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("dvae", "cannot write"), ("bundle", "leads to a link to itself"),
+        ("pictures", "cannot be unpacked into"),
+    ],
+)  # fmt: skip
+def test_a_link_to_itself_in_a_run(name, says, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / name).symlink_to(name)
+    command = ["train", "dvae", "--preset", "smoke", "--out", str(run), "--device", "cpu"]
+    if name == "pictures":
+        with zipfile.ZipFile(tmp_path / "mine.zip", "w") as file:
+            file.writestr("a.txt", "a red wall")
+        command += ["--data", str(tmp_path / "mine.zip")]
+    assert main(command) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("minidalle: ") and says in told and str(run / name) in told
+
+
+@pytest.mark.parametrize("name", ["clip.safetensors", "info.json", "manifest.json"])
+def test_a_bundle_with_a_file_that_is_missing(name, smoke_bundle, tmp_path, capsys):
+    """Catches a message that blames a file which is in order."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(smoke_bundle, bundle)
+    (bundle / name).unlink()
+    for command in (["generate", "a cat", "--bundle", str(bundle)],
+                    ["evaluate", "--bundle", str(bundle)],
+                    ["train", "dvae", "--preset", "smoke", "--init", str(bundle)]):  # fmt: skip
+        assert main(command) == 2
+        assert f"minidalle: cannot read {bundle / name}: No such file" in capsys.readouterr().err
+    command = ["train", "all", "--preset", "smoke", "--out", str(tmp_path)]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert f"cannot save {bundle}: something else than a bundle is there" in told
+    assert f"({name} is missing)" in told or name == "manifest.json"

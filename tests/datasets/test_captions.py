@@ -98,8 +98,16 @@ def test_the_user_chooses_the_column(tmp_path, kind):
     assert_fault(table, line, folder=tmp_path, caption_column="label")
     table.unlink()
     (tmp_path / "a.txt").write_text("of no column")
-    assert_fault("no table with a column “prompt”; leave caption_column out", folder=tmp_path,
-                 caption_column="prompt")  # fmt: skip
+    assert_fault("no table with a column “prompt”; leave caption_column (--caption-column) out",
+                 folder=tmp_path, caption_column="prompt")  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["", "file_name"])
+def test_a_column_that_cannot_hold_captions(tmp_path, column):
+    """Catches an option that is ignored, and a model that learns the names of files."""
+    write(tmp_path, "csv", ("file_name", "text"), [("a.png", "a sign")])
+    assert_fault(f"caption_column must name the column of the captions, got {column!r}; leave",
+                 folder=tmp_path, caption_column=column)  # fmt: skip
 
 
 @both
@@ -107,6 +115,16 @@ def test_one_column_twice(tmp_path, kind):
     table = write(tmp_path, kind, ("file_name", "text", "x"), [("a.png", "one", "two")])
     table.write_text(table.read_text().replace("x", "text").replace("tetextt", "text"))
     assert_fault(table, "line 1: two columns “text”; keep one", folder=tmp_path)
+
+
+@both
+def test_the_chosen_column_twice(tmp_path, kind):
+    """Catches the last of two captions taken in silence; columns that are not read may repeat."""
+    table = write(tmp_path, kind, ("file_name", "text", "old", "new"), [("a.png", "1", "2", "3")])
+    table.write_text(table.read_text().replace("old", "new"))
+    assert_fault(table, "line 1: two columns “new”; keep one", folder=tmp_path,
+                 caption_column="new")  # fmt: skip
+    assert captions(tmp_path) == ["1"]
 
 
 # Names that are not quite the same

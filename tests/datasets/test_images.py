@@ -172,7 +172,7 @@ def test_the_report_counts_what_a_crop_cuts(tmp_path):
     for name, size in {"a": (100, 80), "b": (79, 100), "c": (30, 10), "d": (10, 10)}.items():
         put(tmp_path, f"{name}.png", image=Image.new("RGB", size))
     assert CaptionedImageFolder(tmp_path, 8).report().splitlines() == [
-        'a centre crop cuts more than a fifth of 2 pictures; crop="pad" keeps all',
+        'a centre crop cuts more than a fifth of 2 pictures; crop="pad" (--crop pad) keeps all',
         "4 pictures with 4 captions; 0 files left out",
     ]
 

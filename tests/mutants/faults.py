@@ -178,8 +178,11 @@ FAULTS = [
           "if min(COLOURS, key=lambda name: math.dist(COLOURS[name], mixed)) == colour:",
           "if mixed:", "world/storybook"),
     # --- files
-    Fault("a changed file is replaced", "files", "if strangers := sorted(present - ours):",
-          "if False and (strangers := sorted(present - ours)):", "files"),
+    Fault("a changed file is replaced", "files", "wrong = sorted(present - ours)",
+          "wrong = list[str]()", "files"),
+    Fault("a bundle with a file missing is replaced", "files",
+          "sorted(listed.keys() - present)]", "[]]", "files"),
+    Fault("a link to itself is followed", "files", "error.errno == errno.ELOOP", "False", "files"),
     Fault("a checkpoint is believed without its hash", "training/checkpoint",
           'UNSIGNED)).hexdigest() != header["sha256"]:', "UNSIGNED)).hexdigest() is None:",
           "training/checkpoint"),
@@ -207,7 +210,15 @@ FAULTS = [
     Fault("the start of the kernel counts against the first cell", "lab/grading",
           'if state["cell"]:\n                limit', "if True:\n                limit",
           "lab/grading"),
+    Fault("logits that are not finite are drawn from", "sampling",
+          "if not logits.isfinite().all():", "if False:", "sampling"),
+    Fault("a similarity that is not finite is ranked", "clip",
+          "if not similarity.isfinite().all():", "if False:", "pipeline"),
+    Fault("a bundle's text length is forgotten", "training/run", "**preset.models, **sizes}",
+          "**preset.models}", "training/identity"),
     # --- captions and labels
+    Fault("what CLIP alone cuts is not told", "pipeline", "if length < tokens <= prior:",
+          "if False:", "pipeline"),
     Fault("captions are read as they were pasted", K, "caption = normalise_caption(caption)",
           "caption = caption.lower()", K),
     Fault("a word is cut before its marks", K, "(?:{LETTER}|[{EXTEND}]){{0,", "{LETTER}{{0,", K),
@@ -217,6 +228,10 @@ FAULTS = [
     Fault("pictures overwrite others", "pipeline", 'path.open("xb")', 'path.open("wb")',
           "pipeline"),
     # --- data
+    Fault("--crop never reaches the pictures", "cli/train", 'crop=args.crop or "centre"',
+          'crop="centre"', "cli/data_options"),
+    Fault("--caption-column never reaches the pictures", "cli/train",
+          "caption_column=args.caption_column", "caption_column=None", "cli/data_options"),
     Fault("what another process unpacks is swept", "datasets/archives", "if is_locked:\n "
           "                           _sweep(folder)", "if True:\n                            "
           "_sweep(folder)", "datasets/archives"),

@@ -110,6 +110,20 @@ def test_a_run_starts_from_a_bundle(trained, tmp_path):
         new(tmp_path / "run").tokenizer()
 
 
+@pytest.mark.filterwarnings("ignore:caption cut")
+@pytest.mark.parametrize("length", [8, 40])
+def test_a_run_starts_from_a_bundle_of_another_text_length(tmp_path, length):
+    """Catches captions as long as the preset's, which the bundle's models cannot read."""
+    first = new(tmp_path / "first", SMOKE.with_text_length(length))
+    for stage in ("dvae", "prior", "clip"):
+        list(first.train(stage))
+    run = new(tmp_path / "run", init=load_bundle(first.assemble()))
+    for stage in ("dvae", "prior", "clip"):
+        list(run.train(stage))
+    bundle = load_bundle(run.assemble())
+    assert bundle.prior.config.text_length == bundle.clip.config.text_length == length
+
+
 def test_a_users_own_folder_among_the_checkpoints_is_left_alone(tmp_path):
     """Catches `step-old` taken for a checkpoint, and junk in the log that ends a resume."""
     (tmp_path / "dvae" / "step-old").mkdir(parents=True)
