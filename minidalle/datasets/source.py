@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from minidalle.datasets.image_folder import CaptionedImageFolder
+from minidalle.world.vocabulary import LANGUAGES
 
 Pair = tuple[str, np.ndarray]  # a caption and its picture, uint8 H W 3
 
@@ -94,3 +95,8 @@ class FolderSource:
 def _shuffle(n: int, seed: int, epoch: int) -> np.ndarray:
     """0 … n − 1 in the order of an epoch; cached, since every sample of the epoch needs it."""
     return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+def bilingual_caption(source: Source, split: str, i: int) -> str:
+    """Caption i, in English for even i and in Chinese for odd i."""
+    return source.caption(split, i, LANGUAGES[i % len(LANGUAGES)])
