@@ -34,7 +34,6 @@ The paper trains for three million updates, we for some thousands. Seven departu
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -44,7 +43,8 @@ from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from minidalle.errors import MinidalleError, check_fields
-from minidalle.quantize import GumbelQuantizer, VectorQuantizer
+from minidalle.quantize import GumbelQuantizer, VectorQuantizer, k_means
+from minidalle.residual import residual_stack
 from minidalle.tensors import full_precision
 
 EPSILON = 0.1  # pixels are mapped to [ε, 1 − ε], where the logit is tame
@@ -141,63 +141,6 @@ def logit_laplace_nll(x: Tensor, mu: Tensor, ln_b: Tensor) -> Tensor:
 
 
 # --- Network --------------------------------------------------------------------------------------
-
-
-class Block(nn.Module):
-    """x + gain · path(x): four convolutions, a ReLU before each; `num_3x3` of them are 3×3.
-
-    The paper has num_3x3 = 3 (appendix A.1). `gain` is 1/√n with n the number of blocks, so the sum
-    of all paths has the variance of one. bottleneck: c_out divided by the channels inside.
-    """
-
-    def __init__(
-        self, c_in: int, c_out: int, gain: float, num_3x3: int, up: bool, bottleneck: int = 4
-    ) -> None:
-        super().__init__()
-        hidden = c_out // bottleneck
-        kernels = (1, *[3] * num_3x3, *[1] * (3 - num_3x3))  # a 1×1 stands next to the bottleneck
-        kernels = kernels if up else kernels[::-1]
-        sizes = (c_in, hidden, hidden, hidden, c_out)
-        self.path = nn.Sequential()
-        for kernel, (a, b) in zip(kernels, pairwise(sizes), strict=True):
-            self.path.extend([nn.ReLU(), nn.Conv2d(a, b, kernel, padding=kernel // 2)])
-        self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
-        self.gain = gain
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.skip(x) + self.gain * self.path(x)
-
-
-def residual_stack(
-    widths: tuple[int, ...], blocks: int, num_3x3: int, up: bool, bottleneck: int = 4
-) -> nn.Sequential:
-    """Residual blocks at each width, the grid halved (or doubled) between two widths."""
-    gain = (len(widths) * blocks) ** -0.5
-    layers: list[nn.Module] = []
-    c_in = widths[0]
-    for i, width in enumerate(widths):
-        if i:
-            layers.append(nn.Upsample(scale_factor=2) if up else nn.MaxPool2d(2))
-        for _ in range(blocks):
-            layers.append(Block(c_in, width, gain, num_3x3, up, bottleneck))
-            c_in = width
-    return nn.Sequential(*layers, nn.ReLU())
-
-
-def k_means(points: Tensor, weights: Tensor, k: int, seed: int = 0, rounds: int = 8) -> Tensor:
-    """k centres of n weighted points, n D and n → k D.
-
-    Lloyd's algorithm: k of the points by chance, then each centre becomes the mean of the points
-    that are nearest to it, and over again.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    centres = points[torch.multinomial(weights.cpu(), k, generator=generator).to(points.device)]
-    for _ in range(rounds):
-        nearest = torch.cat([torch.cdist(p, centres).argmin(1) for p in points.split(8192)])
-        sums = torch.zeros_like(centres).index_add_(0, nearest, points * weights[:, None])
-        mass = torch.zeros_like(centres[:, 0]).index_add_(0, nearest, weights)[:, None]
-        centres = torch.where(mass > 0, sums / mass.clamp(min=1e-9), centres)
-    return centres
 
 
 class DVAE(nn.Module):

@@ -9,6 +9,8 @@ below is another way to train through it:
     straight-through   one-hot of argmax y forwards, y backwards             hard, biased gradient
     VQ with EMA        the nearest codebook vector; codebook = running mean of what chose it
 
+`k_means` finds a codebook without a network, and is where one may begin.
+
 Shapes: B batch, K codebook, D width, h w grid. DALL·E trains with Gumbel-softmax and uses argmax
 (Ramesh et al. 2021, §2.1); Gumbel-softmax: Jang et al. 2017; VQ: van den Oord et al. 2017.
 """
@@ -173,3 +175,19 @@ def usage(counts: Tensor) -> Usage:
     p = counts.double() / counts.sum()
     entropy = -(p[p > 0] * p[p > 0].log()).sum()
     return Usage((counts > 0).double().mean().item(), entropy.exp().item())
+
+
+def k_means(points: Tensor, weights: Tensor, k: int, seed: int = 0, rounds: int = 8) -> Tensor:
+    """k centres of n weighted points, n D and n → k D.
+
+    Lloyd's algorithm: k of the points by chance, then each centre becomes the mean of the points
+    that are nearest to it, and over again.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    centres = points[torch.multinomial(weights.cpu(), k, generator=generator).to(points.device)]
+    for _ in range(rounds):
+        nearest = torch.cat([torch.cdist(p, centres).argmin(1) for p in points.split(8192)])
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points * weights[:, None])
+        mass = torch.zeros_like(centres[:, 0]).index_add_(0, nearest, weights)[:, None]
+        centres = torch.where(mass > 0, sums / mass.clamp(min=1e-9), centres)
+    return centres

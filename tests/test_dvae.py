@@ -12,17 +12,17 @@ from torch.distributions import Laplace, SigmoidTransform, TransformedDistributi
 from minidalle.dvae import (
     DVAE,
     QUANTIZERS,
-    Block,
     DVAEConfig,
     beta_at,
     from_unit,
-    k_means,
     logit_laplace_nll,
     min_b_at,
     tau_at,
     to_unit,
 )
 from minidalle.errors import MinidalleError
+from minidalle.quantize import k_means
+from minidalle.residual import Block
 
 TINY = DVAEConfig(image_size=8, patch=2, widths=(8, 16), blocks=1, codes=16, code_width=5)
 

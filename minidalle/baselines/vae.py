@@ -18,8 +18,8 @@ import torch
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
-from minidalle.dvae import residual_stack
 from minidalle.errors import MinidalleError, check_fields
+from minidalle.residual import residual_stack
 
 
 @dataclass(frozen=True, kw_only=True)

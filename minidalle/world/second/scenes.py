@@ -35,7 +35,6 @@ from minidalle.world.second.facts import (
     TOYS,
     Facts,
     Thing,
-    mutations,
     require,
 )
 from minidalle.world.second.layouts import CELLS, SPAN, Corner
@@ -237,7 +236,7 @@ def sample_crowded_scene(seed: int | str) -> Scene:
 
 
 def colour_jittered(scene: Scene, seed: int | str) -> Scene:
-    """The same scene with colour jitter: half of its kinds in colours between two, told as the
+    """The same scene with colour jitter: half of its kinds in colours between two, named as the
     nearest, and half in a named mixture of two: "reddish orange".
 
     With twelve fixed colours a model memorises which colours each kind has. Jittered colours do not
@@ -264,61 +263,3 @@ def colour_jittered(scene: Scene, seed: int | str) -> Scene:
         for figure, (_, paint, _) in zip(scene.figures, picked, strict=True)
     )
     return replace(scene, facts=replace(scene.facts, things=things), figures=figures)
-
-
-# --- Hard negatives -------------------------------------------------------------------------------
-
-
-def one_fact_changed(scene: Scene, seed: int | str) -> Scene | None:
-    """A scene of the same split with one fact changed; None if chance finds none."""
-    rng = random.Random(f"changed {seed}")
-    changes: dict[str, list[Facts]] = {}
-    for fact, facts in mutations(scene.facts):
-        changes.setdefault(fact, []).append(facts)
-    for _ in range(100):
-        fitted = _fitted(rng.choice(changes[rng.choice(list(changes))]), rng)
-        if fitted and (changed := _in_split(fitted, split_of(scene), rng)):
-            return changed
-    return None
-
-
-def _fitted(facts: Facts, rng: random.Random) -> Facts | None:
-    """The facts with sizes that fit in one picture; None where a non-player would play."""
-    if facts.relation == "playing with" and facts.things[0].kind not in PLAYERS:
-        return None
-    sizes: tuple[str, ...] = SIZES
-    if facts.is_group:
-        sizes = group_sizes(len(facts.things))
-    elif facts.relation is not None:
-        sizes = ("small", "middle")
-    same = rng.choice(sizes)
-    things = []
-    for i, thing in enumerate(facts.things):
-        allowed = ("small",) if i and facts.relation == "playing with" else sizes
-        other = same if facts.is_group else rng.choice(allowed)
-        things.append(thing if thing.size in allowed else replace(thing, size=other))
-    return replace(facts, things=tuple(things))
-
-
-def swapped(scene: Scene, seed: int | str) -> Scene | None:
-    """A scene of the same split whose two things have swapped positions or colours.
-
-    Its caption has the same words with another meaning. None if there is no such scene.
-    """
-    if scene.facts.relation is None:
-        return None
-    rng = random.Random(f"swapped {seed}")
-    a, b = scene.facts.things
-    recoloured = replace(a, colour=b.colour), replace(b, colour=a.colour)
-    choices = [t for t in ((b, a), recoloured) if t != (a, b)]
-    for things in rng.sample(choices, len(choices)):
-        facts = _fitted(replace(scene.facts, things=things), rng)
-        if facts and (changed := _in_split(facts, split_of(scene), rng)):
-            return changed
-    return None
-
-
-def _in_split(facts: Facts, split: str, rng: random.Random) -> Scene | None:
-    """A scene of the facts; None if it is of another split."""
-    scene = lay_out(facts, rng)
-    return scene if split_of(scene) == split else None

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidalle.world.second.captions import CaptionDetail, describe
+from minidalle.world.second.negatives import one_fact_changed, swapped
 from minidalle.world.second.scenes import (
     Scene,
     colour_jittered,
-    one_fact_changed,
     render,
     sample_crowded_scene,
     sample_scene,
-    swapped,
 )
 from minidalle.world.second.vocabulary import LANGUAGES
 
