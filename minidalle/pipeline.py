@@ -100,6 +100,20 @@ def _write_new(path: Path, data: bytes) -> bool:
     return True
 
 
+def distinct_first(codes: Tensor, near: int = 3) -> list[int]:
+    """The rows of n × N codes in their order, but twins go to the end.
+
+    A twin differs in at most `near` codes from an earlier row: whoever asks for four pictures wants
+    four different ones.
+    """
+    distinct: list[int] = []
+    twins: list[int] = []
+    for row in range(len(codes)):
+        differing = (codes[distinct] != codes[row]).sum(1)
+        (twins if (differing <= near).any() else distinct).append(row)
+    return distinct + twins
+
+
 class MiniDALLE:
     """A trained DALL·E, ready to draw."""
 
@@ -205,6 +219,8 @@ class MiniDALLE:
     ) -> Ranked:
         """Draw `candidates` pictures and keep the `keep` that CLIP finds closest to the caption.
 
+        Pictures that are all but equal to a better one come after all others (`distinct_first`).
+
         keep: 4 by default, or all if there are fewer candidates.
         prime: codes of the first rows, which every candidate keeps: the picture is completed.
         sampling: temperature, top_k, top_p, guidance; the bundle's settings by default.
@@ -234,12 +250,13 @@ class MiniDALLE:
         text = self.text_for_clip(caption)
         codes, images = self.candidates(caption, candidates, seed, chosen, prime, progress)
         order, scores = rerank(self.clip, images, text)
-        order = order[:keep]
+        places = distinct_first(codes[order])[:keep]
+        order, scores = order[places], scores[places]
         grid = self.dvae.config.grid
         return Ranked(
             caption,
             to_uint8(images[order]),
-            scores[:keep].cpu().numpy(),
+            scores.cpu().numpy(),
             codes[order].reshape(-1, grid, grid).cpu().numpy(),
             order.cpu().numpy(),
         )

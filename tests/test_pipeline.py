@@ -15,7 +15,7 @@ from minidalle import pipeline
 from minidalle.cli.main import main
 from minidalle.errors import MinidalleError
 from minidalle.files import MANIFEST, to_json, write_directory
-from minidalle.pipeline import MiniDALLE
+from minidalle.pipeline import MiniDALLE, distinct_first
 
 
 def test_generate_gives_ranked_pictures(smoke_model):
@@ -337,3 +337,16 @@ def test_pictures_that_cannot_be_saved_leave_no_half_a_file(smoke_model, tmp_pat
     with pytest.raises(TypeError):  # the writing fails once the file is there
         write_new(full / "01.png", "no bytes")
     assert [p.name for p in full.iterdir()] == ["00.png"]
+
+
+def test_twins_come_last():
+    """Catches four equal pictures for one caption, an order turned round, and a picture lost."""
+    codes = torch.zeros(6, 20, dtype=torch.int64)
+    codes[1, :3] = 1  # a twin of 0: it differs in three codes
+    codes[2, :4] = 1  # in four: it is another picture, though near to 1
+    codes[3] = 2
+    codes[4] = codes[3]
+    codes[5] = 5
+    assert distinct_first(codes) == [0, 2, 3, 5, 1, 4]
+    assert distinct_first(codes, near=0) == [0, 1, 2, 3, 5, 4]
+    assert distinct_first(codes[:1]) == [0]
