@@ -123,7 +123,9 @@ def lay_out(facts: Facts, rng: random.Random) -> Scene:
     for thing, corner in zip(facts.things, corners, strict=True):
         figure = _sample_figure(thing, corner, rng)
         if figures and facts.is_group:  # equal things are drawn alike
-            figure = replace(figure, drawing=figures[0].drawing, shade=figures[0].shade)
+            first = figures[0]
+            mirrored = figure.mirrored and not is_symmetric(thing.kind, first.drawing)
+            figure = Figure(corner, first.drawing, mirrored, first.shade)
         if facts.relation == "playing with" and not figures:
             # drawings face left: a player looks at its toy
             is_turned = corners[1] > corner and not is_symmetric(thing.kind, figure.drawing)
@@ -187,6 +189,36 @@ def _sample_facts(
 def group_sizes(count: int) -> tuple[str, ...]:
     """The sizes of equal things: three of them fit in a picture only when small."""
     return ("small", "middle") if count == 2 else ("small",)
+
+
+def complete(facts: Facts, rng: random.Random) -> Facts:
+    """Facts that a caption states, and by chance those that it leaves open.
+
+    With `lay_out`, all pictures of a caption: as many as one likes.
+    """
+    first, count = facts.things[0], len(facts.things)
+    relation, things = facts.relation, facts.things
+    sizes: list[tuple[str, ...]]
+    if count == 1:
+        sizes = [(first.size,) if first.size else SIZES]
+    elif facts.is_group:
+        sizes = [group_sizes(count)] * count
+    else:
+        if relation is None:  # the toy is named first, since it is above the player
+            plays = things[1].kind in PLAYERS and things[0].kind in TOYS
+            relation = rng.choice(RELATIONS if plays else RELATIONS[:2])
+            things = things[::-1] if relation == "playing with" else things
+        sizes = [
+            ("small", "middle"),
+            ("small",) if relation == "playing with" else ("small", "middle"),
+        ]
+    done = [
+        replace(t, colour=t.colour or rng.choice(list(COLOURS)), size=t.size or rng.choice(s))
+        for t, s in zip(things, sizes, strict=True)
+    ]
+    if facts.is_group:
+        done = done[:1] * count
+    return Facts(tuple(done), relation, facts.place or rng.choice(PLACES))
 
 
 def split_of(scene: Scene) -> str:

@@ -1,0 +1,47 @@
+"""Diversity: how many different pictures a model draws of one caption.
+
+A caption leaves open where things stand, which drawing of its kind each is, which shade of its
+colour, and the sky. The judge reads all of that, so pictures can be counted by what they show: two
+pictures that only differ in noise count as one. The measure is the world's own: of as many fresh
+renders of the same caption, as many are different as chance has it.
+"""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from minidalle.world.second import judge
+from minidalle.world.second.captions import parse
+from minidalle.world.second.facts import Facts
+from minidalle.world.second.scenes import complete, lay_out, render
+
+Appearance = tuple  # of hashable parts: all that the judge reads of a picture
+
+
+def appearance(image: np.ndarray) -> Appearance | None:
+    """Spot, drawing and shade of every thing, and the sky; None where the judge cannot read it."""
+    reading = judge.read(image)
+    if reading.backdrop is None or reading.problems:
+        return None
+    things = sorted(
+        (round(f.centre[0]), round(f.centre[1]), f.pose.drawing, f.pose.mirrored, f.shade)
+        for f in reading.found
+    )
+    return (reading.backdrop.sky, reading.backdrop.horizon, *things)
+
+
+def distinct(images: Sequence[np.ndarray]) -> int:
+    """How many different appearances pictures have; one that cannot be read counts for nothing."""
+    return len({appearance(image) for image in images} - {None})
+
+
+def fresh_renders(facts: Facts, n: int, seed: int | str) -> list[np.ndarray]:
+    """n pictures of the world that show stated facts, all else by chance: uint8, H × W × 3 each."""
+    rng = random.Random(f"fresh {seed}")
+    return [render(lay_out(complete(facts, rng), rng)) for _ in range(n)]
+
+
+def relative_diversity(caption: str, images: Sequence[np.ndarray], seed: int | str = 0) -> float:
+    """Different pictures among those drawn, as a share of those among as many fresh renders."""
+    return distinct(images) / max(1, distinct(fresh_renders(parse(caption), len(images), seed)))
