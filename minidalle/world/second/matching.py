@@ -17,26 +17,30 @@ explains. How well a drawing matches is Dice's coefficient
     match = 2 <r, p> / (|r|² + |p|²)                1: equal; 0: nothing in common
 
 It is computed for the change itself (*tone*: mass and colour) and for the change minus its mean
-over the 9 × 9 pixels around (*line*: outlines, eyes, panels), and averaged. Picture and drawings
-are blurred slightly first, since a model draws soft and ragged edges that a person would accept.
+over the 9 × 9 pixels around (*line*: outlines, eyes, panels), and averaged. Pictures are blurred
+slightly first, and drawings slightly or more, since a model draws soft and ragged edges that a
+person would accept.
 """
 
 from functools import cache
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from minidalle.world.second.backdrops import CELL, SIDE, Backdrop, paint_backdrop
+from minidalle.world.second.backdrops import CELL, Backdrop, paint_backdrop
 from minidalle.world.second.brush import CLEAR, EYE, STRIPE, palette
 from minidalle.world.second.facts import KINDS, SIZES
-from minidalle.world.second.layouts import CELLS, SPAN, Corner
+from minidalle.world.second.layouts import CELLS, SPAN
 from minidalle.world.second.sprites import DRAWINGS, is_symmetric, roles
 
 STRIDE = 2  # the search compares every second pixel, across and down
-BLURS = ((1, 4, 6, 4, 1), (1, 8, 28, 56, 70, 56, 28, 8, 1))  # of drawings: σ = 1 and 1.4 pixels
+BLURS = tuple(tuple(comb(n, i) for i in range(n + 1)) for n in (4, 8, 12))  # σ = ½√n pixels
 WIDE = (1,) * 9
 REACH = 2  # pixels by which a thing may stand off the lattice
+INSIDE = np.s_[:, REACH:-REACH, REACH:-REACH]  # the picture on a canvas, without its margin
+Spot = tuple[int, int]  # x, y of a thing's upper left pixel on a canvas
 
 
 class Pose(NamedTuple):
@@ -56,7 +60,16 @@ class Match(NamedTuple):
     pose: Pose
     size: str
     colour: tuple[int, int, int]  # the RGB value that fits best
-    corner: tuple[float, float]  # column and row in cells
+    spot: Spot
+    blur: int  # index of the one of BLURS that fits best
+
+
+class Canvas(NamedTuple):
+    """A picture to match, 3 W W, with a margin of REACH pixels around it."""
+
+    change: np.ndarray  # the picture minus its backdrop
+    ground: np.ndarray  # the backdrop, as soft as the picture's own
+    blur: int  # index of the one of BLURS that the backdrop has
 
 
 POSES = tuple(
@@ -66,6 +79,9 @@ POSES = tuple(
     for mirrored in ((False,) if is_symmetric(kind, drawing) else (False, True))
     for bright in ((False, True) if STRIPE in roles(kind, drawing, False, 48) else (False,))
 )
+
+_BRIGHT = np.array([pose.bright for pose in POSES])
+_STRIPED = np.array([STRIPE in roles(pose.kind, pose.drawing, False, 48) for pose in POSES])
 
 
 @cache
@@ -85,15 +101,27 @@ def blur(image: np.ndarray, *weights: int) -> np.ndarray:
     )
 
 
-def soften(image: np.ndarray) -> np.ndarray:
-    """uint8 H W C to float32 C H W, blurred with σ = 1 pixel."""
-    return blur(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32), *BLURS[0])
-
-
 @cache
-def soft_backdrop(backdrop: Backdrop) -> np.ndarray:
+def soft_backdrop(backdrop: Backdrop, level: int = 0) -> np.ndarray:
     """An empty place, blurred: 3 SIDE SIDE."""
-    return soften(paint_backdrop(backdrop))
+    return blur(paint_backdrop(backdrop).transpose(2, 0, 1).astype(np.float32), *BLURS[level])
+
+
+def spread(picture: np.ndarray, backdrop: Backdrop, limit: float) -> Canvas:
+    """A picture, 3 SIDE SIDE, and its backdrop, blurred so as to agree best with it.
+
+    limit: grey levels, 0 … 255, beyond which a difference counts no more.
+    """
+    sides = ((0, 0), (REACH, REACH), (REACH, REACH))
+    empty = paint_backdrop(backdrop).transpose(2, 0, 1).astype(np.float32)
+    empty = np.pad(empty, sides, mode="edge")
+    full = empty.copy()
+    full[INSIDE] = picture
+    soft = blur(full, *BLURS[0])
+    grounds = [blur(empty, *weights) for weights in BLURS]
+    apart = [np.minimum(np.abs(soft - ground), limit).sum() for ground in grounds]
+    level = int(np.argmin(apart))
+    return Canvas(soft - grounds[level], grounds[level], level)
 
 
 @cache
@@ -123,131 +151,108 @@ def _drawings(size: str, level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 # --- The search: every pose at every corner of the lattice ----------------------------------------
 
 
-def _cut(canvas: np.ndarray, size: str) -> np.ndarray:
-    """C SIDE SIDE to Y X C m m: every STRIDE-th pixel of the window at each corner."""
-    width = SPAN[size] * CELL
-    view = sliding_window_view(canvas, (width, width), (1, 2))
-    return view[:, ::CELL, ::CELL, ::STRIDE, ::STRIDE].transpose(1, 2, 0, 3, 4)
+class _Flat(NamedTuple):
+    """Every STRIDE-th pixel of the drawings, a column for each pose, and products of them."""
 
-
-class _Sums(NamedTuple):
-    """The terms of |p|² that do not depend on the picture; Y X P or P."""
-
+    a: np.ndarray  # A, M P: M pixels, P poses
+    b: np.ndarray  # B, 3M P
+    cover: np.ndarray  # a, M P
+    a_cover: np.ndarray  # A a, M P
+    b_cover: np.ndarray  # B a, 3M P
     aa: np.ndarray  # <A, A>, P
-    ag: np.ndarray  # <A, a g> − <A, B>, Y X 3 P
-    rest: np.ndarray  # |B − a g|², Y X P
+    ab: np.ndarray  # <A, B>, 3 P
 
 
 @cache
-def _flat(size: str) -> tuple[np.ndarray, np.ndarray]:
-    """A (m² P), and the matrix from (r, r·g) to <r, B> − <r g, a>: 4m² P."""
-    a, b, cover = (layer[..., ::STRIDE, ::STRIDE] for layer in _drawings(size, 0))
-    joint = np.concatenate([b, -cover[:, None]], 1)
-    count = len(POSES)
-    return np.ascontiguousarray(a.reshape(count, -1).T), np.ascontiguousarray(
-        joint.reshape(count, -1).T
-    )
+def _flat(size: str, level: int) -> _Flat:
+    layers = (layer[..., ::STRIDE, ::STRIDE] for layer in _drawings(size, level))
+    a, b, cover = (np.ascontiguousarray(layer.reshape(len(POSES), -1).T) for layer in layers)
+    ab = (a * b.reshape(3, *a.shape)).sum(1)
+    return _Flat(a, b, cover, a * cover, b * np.tile(cover, (3, 1)), (a**2).sum(0), ab)
 
 
-@cache
-def _sums(size: str, backdrop: Backdrop) -> _Sums:
-    a, b, cover = (layer[..., ::STRIDE, ::STRIDE] for layer in _drawings(size, 0))
-    count = len(POSES)
-    ground = _cut(soft_backdrop(backdrop), size)  # Y X 3 m m
-    lines = ground.reshape(*ground.shape[:3], -1)  # Y X 3 m²
-    ag = lines @ (a * cover).reshape(count, -1).T - (a[:, None] * b).sum((2, 3)).T  # Y X 3 P
-    bg = lines.reshape(*ground.shape[:2], -1) @ (b * cover[:, None]).reshape(count, -1).T
-    gg = (lines**2).sum(2) @ (cover**2).reshape(count, -1).T
-    return _Sums((a**2).sum((1, 2)), ag, (b**2).sum((1, 2, 3)) - 2 * bg + gg)
-
-
-def _scores(change: np.ndarray, backdrop: Backdrop, size: str) -> np.ndarray:
-    """The gain of each pose at each corner, times the fourth power of Dice's coefficient: Y X P.
+def _score(canvas: Canvas, size: str, spots: np.ndarray) -> np.ndarray:
+    """The gain of each pose at each of N spots, times the eighth power of Dice's coefficient: N P.
 
     The gain alone would prefer a big drawing over two small things, Dice's coefficient alone a
     small one inside a big thing.
     """
-    flat, joint = _flat(size)
-    sums = _sums(size, backdrop)
-    ground = soft_backdrop(backdrop)
-    windows = _cut(np.concatenate([change, (change * ground).sum(0, keepdims=True)]), size)
-    lines = windows.reshape(*windows.shape[:3], -1)  # Y X 4 m²
-    ra = lines[:, :, :3] @ flat  # Y X 3 P
-    rb = lines.reshape(*windows.shape[:2], -1) @ joint  # Y X P
-    colour = np.clip((ra + sums.ag) / sums.aa, 0, 255)  # Y X 3 P
-    product = (colour * ra).sum(2) + rb  # <r, p>
-    power = (colour * (colour * sums.aa - 2 * sums.ag)).sum(2) + sums.rest  # |p|²
-    own = (lines[:, :, :3] ** 2).sum((2, 3))[..., None]  # |r|²
-    dice = np.clip(2 * product / (own + power + 1), 0, 1)
-    return (2 * product - power) * dice**4
+    flat, width = _flat(size, canvas.blur), SPAN[size] * CELL
+    x, y = spots.T
+    r, g = (
+        sliding_window_view(layer, (width, width), (1, 2))[:, y, x, ::STRIDE, ::STRIDE]
+        .swapaxes(0, 1)
+        .reshape(len(spots), 3, -1)
+        for layer in (canvas.change, canvas.ground)
+    )  # N 3 M
+    r_all, g_all = r.reshape(len(spots), -1), g.reshape(len(spots), -1)  # N 3M
+    # p = A c + fixed, fixed = B − a g; of each, the products with r, A and itself
+    af = flat.ab - g @ flat.a_cover  # N 3 P
+    ff = (flat.b**2).sum(0) - 2 * g_all @ flat.b_cover + (g**2).sum(1) @ flat.cover**2  # N P
+    ra = r @ flat.a  # N 3 P
+    rf = r_all @ flat.b - (r * g).sum(1) @ flat.cover  # N P
+    colour = np.clip((ra - af) / flat.aa, 0, 255)  # N 3 P
+    product = (colour * ra).sum(1) + rf  # <r, p>
+    power = (colour * (colour * flat.aa + 2 * af)).sum(1) + ff  # |p|²
+    dice = np.clip(2 * product / ((r**2).sum((1, 2))[:, None] + power + 1), 0, 1)
+    fits = np.where(_BRIGHT, colour.sum(1) > 560, (colour.sum(1) < 680) | ~_STRIPED)
+    return np.where(fits, (2 * product - power) * dice**8, -np.inf)
 
 
-def search(
-    change: np.ndarray, backdrop: Backdrop, allowed: dict[str, np.ndarray]
-) -> list[tuple[str, int, Corner]]:
-    """The poses that explain most of the change, best first: the best one and those of the three
-    best other kinds at its corner. Each is size, index of the pose, corner.
+def search(canvas: Canvas, allowed: dict[str, np.ndarray]) -> tuple[str, Spot, list[int]]:
+    """The size and spot of the drawing that explains most of the change, and the best pose of each
+    kind there: its index in POSES, best kind first.
 
-    change: 3 SIDE SIDE; allowed: for each size the corners to try, bool Y X.
+    allowed: for each size the corners to try, bool Y X.
     """
-    best: tuple[float, str, int, int] = (-np.inf, "", 0, 0)
-    for size in SIZES:
-        if not allowed[size].any():
+    reach = range(-REACH, REACH + 1)
+    steps = np.array([(dx, dy) for dx in reach for dy in reach])
+    best, size, spot, here = -np.inf, "", np.zeros(2), np.zeros(0)
+    for each in SIZES:
+        spots = np.argwhere(allowed[each])[:, ::-1] * CELL + REACH
+        if not len(spots):
             continue
-        score = _scores(change, backdrop, size)
-        score[~allowed[size]] = -np.inf
-        row, column, _ = np.unravel_index(score.argmax(), score.shape)
-        if score[row, column].max() > best[0]:
-            best = float(score[row, column].max()), size, int(row), int(column)
-            here = score[row, column]
-    _, size, row, column = best
+        near = spots[_score(canvas, each, spots).max(1).argmax()] + steps
+        score = _score(canvas, each, near)
+        at = score.max(1).argmax()
+        if score[at].max() > best:
+            best, size, spot, here = score[at].max(), each, near[at], score[at]
     found: dict[str, int] = {}
     for index in np.argsort(-here):
         found.setdefault(POSES[index].kind, int(index))
-        if len(found) == 4:
-            break
-    return [(size, index, (column, row)) for index in found.values()]
+    return size, (int(spot[0]), int(spot[1])), list(found.values())
 
 
 # --- The comparison of one pose, at every pixel ---------------------------------------------------
 
 
-def compare(change: np.ndarray, backdrop: Backdrop, size: str, index: int, corner: Corner) -> Match:
-    """Tone and line, whole and halves, of one pose near a corner: the best of REACH pixels each
-    way and of both blurs."""
-    x, y = corner[0] * CELL, corner[1] * CELL
-    best = max(_compare(change, backdrop, size, index, x, y, level) for level in range(len(BLURS)))
-    if best.match > 0.9:
-        return best
-    last = SIDE - SPAN[size] * CELL
-    spots = [
-        (min(max(x + dx, 0), last), min(max(y + dy, 0), last))
-        for dx in range(-REACH, REACH + 1)
-        for dy in range(-REACH, REACH + 1)
-        if dx or dy
-    ]
-    return max(best, *(_compare(change, backdrop, size, index, *spot, 0) for spot in spots))
+def compare(canvas: Canvas, size: str, spot: Spot, index: int) -> Match:
+    """Tone and line, whole and halves, of one pose at a spot: the best of all blurs."""
+    return max(_compare(canvas, size, spot, index, level) for level in range(len(BLURS)))
 
 
 def _change(
-    change: np.ndarray, backdrop: Backdrop, size: str, index: int, x: int, y: int, level: int
+    canvas: Canvas, size: str, spot: Spot, indices: list[int], level: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """p(c), 3 w w, in the colour c that fits the change best, and c."""
-    a, b, cover = (layer[index] for layer in _drawings(size, level))
-    width = a.shape[-1]
-    here = np.s_[:, y : y + width, x : x + width]
-    fixed = b - cover * soft_backdrop(backdrop)[here]  # p(c) = A c + fixed
-    colour = np.clip(((change[here] - fixed) * a).sum((1, 2)) / (a * a).sum(), 0, 255)
-    return colour[:, None, None] * a + fixed, colour
+    """p(c) of N poses, N 3 w w, in the colours c that fit the change best, and c, N 3."""
+    a, b, cover = (layer[indices] for layer in _drawings(size, level))
+    a, cover, here = a[:, None], cover[:, None], window(size, spot)
+    fixed = b - cover * canvas.ground[here]  # p(c) = A c + fixed
+    colour = ((canvas.change[here] - fixed) * a).sum((2, 3)) / (a * a).sum((2, 3))
+    colour = np.clip(colour, 0, 255)
+    return colour[..., None, None] * a + fixed, colour
 
 
-def _compare(
-    change: np.ndarray, backdrop: Backdrop, size: str, index: int, x: int, y: int, level: int
-) -> Match:
-    p, colour = _change(change, backdrop, size, index, x, y, level)
+def window(size: str, spot: Spot) -> tuple[slice, slice, slice]:
+    """The part of a canvas that a thing covers."""
+    (x, y), width = spot, SPAN[size] * CELL
+    return np.s_[:, y : y + width, x : x + width]
+
+
+def _compare(canvas: Canvas, size: str, spot: Spot, index: int, level: int) -> Match:
+    (p,), (colour,) = _change(canvas, size, spot, [index], level)
     width = p.shape[-1]
-    r = change[:, y : y + width, x : x + width]
-    pair = np.stack([r, p])
+    pair = np.stack([canvas.change[window(size, spot)], p])
     pair = np.stack([pair, pair - blur(pair, *WIDE)], 1)  # r and p, tone and line, 3 w w
     quarters = 2, 2, width // 2, 2, width // 2
     shared = (2 * pair[0] * pair[1]).sum(1).reshape(quarters).sum((2, 4))  # 2 2 2
@@ -256,27 +261,24 @@ def _compare(
     half = min((shared.sum(i) / (total.sum(i) + 1)).mean(0).min() for i in (1, 2))
     red, green, blue = (round(float(value)) for value in colour)
     return Match(
-        float(whole.mean()), float(half), POSES[index], size, (red, green, blue),
-        (x / CELL, y / CELL),
-    )  # fmt: skip
+        float(whole.mean()), float(half), POSES[index], size, (red, green, blue), spot, level
+    )
 
 
-def lead(change: np.ndarray, backdrop: Backdrop, best: Match, other: Match) -> float:
-    """How much nearer the change is to the best drawing than to another: 1 where it equals the
-    best, 0 where it equals the other, 0.5 halfway between the two.
+def find_rival(canvas: Canvas, best: Match) -> tuple[float, Pose]:
+    """The lead of the best drawing over the nearest pose of another kind at its spot, and that one.
 
-    Only pixels in which the two differ count, so what they have in common cannot hide a difference.
+    The lead is 1 where the change equals the best, 0 where it equals the other, and 0.5 halfway
+    between the two. Only pixels in which the two differ count, so what they have in common cannot
+    hide a difference.
     """
-    canvases = []
-    for match in (best, other):
-        x, y = (round(at * CELL) for at in match.corner)
-        p, _ = _change(change, backdrop, match.size, POSES.index(match.pose), x, y, 0)
-        canvas = np.zeros_like(change)
-        canvas[:, y : y + p.shape[-1], x : x + p.shape[-1]] = p
-        canvases.append(canvas)
-    first, second = canvases
-    apart = first - second
-    return float(((change - second) * apart).sum() / ((apart**2).sum() + 1))
+    p = _change(canvas, best.size, best.spot, list(range(len(POSES))), best.blur)[0]
+    apart = p[POSES.index(best.pose)] - p
+    rest = canvas.change[window(best.size, best.spot)] - p
+    leads = (rest * apart).sum((1, 2, 3)) / ((apart**2).sum((1, 2, 3)) + 1)
+    leads[[pose.kind == best.pose.kind for pose in POSES]] = np.inf
+    at = int(leads.argmin())
+    return float(leads[at]), POSES[at]
 
 
 def corners(changed: np.ndarray, size: str, share: float) -> np.ndarray:

@@ -11,11 +11,15 @@ from minidalle.world.second.scenes import Scene, group_sizes, lay_out, split_of
 
 
 def one_fact_changed(scene: Scene, seed: int | str) -> Scene | None:
-    """A scene of the same split with one fact changed; None if chance finds none."""
+    """A scene of the same split with one fact changed; None if chance finds none.
+
+    The size of one of several things is never the one: captions do not state it.
+    """
     rng = random.Random(f"changed {seed}")
     changes: dict[str, list[Facts]] = {}
     for fact, facts in mutations(scene.facts):
-        changes.setdefault(fact, []).append(facts)
+        if fact != "size" or len(facts.things) == 1:
+            changes.setdefault(fact, []).append(facts)
     for _ in range(100):
         fitted = _fitted(rng.choice(changes[rng.choice(list(changes))]), rng)
         if fitted and (changed := _in_split(fitted, split_of(scene), rng)):
