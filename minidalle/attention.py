@@ -130,11 +130,14 @@ class Attention(nn.Module):
         angles: Tensor | None = None,
     ) -> Tensor:
         """`mask`: bool, queries × keys, True where seen; None sees all. With a `cache`, x holds
-        only the newest positions and the keys are all positions so far. `angles`: of the positions
-        in x, S × d/2, for rotary positions."""
+        only the newest positions and the keys are all positions so far; the mask of a single query
+        may then be the indices of the keys that it sees, int64, and the others cost nothing.
+        `angles`: of the positions in x, S × d/2, for rotary positions."""
         q, k, v = self._split(x, angles)
         if cache is not None:
             k, v = cache.append(k, v)
+        if mask is not None and mask.dtype == torch.int64:
+            k, v, mask = k.index_select(2, mask), v.index_select(2, mask), None
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # B M S d
         return self.out(rearrange(y, "b m s d -> b s (m d)"))
 

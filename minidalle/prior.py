@@ -200,20 +200,37 @@ class Prior(nn.Module):
 
     # --- Sampling, one code at a time -------------------------------------------------------------
 
-    def prefill(self, text: Tensor) -> tuple[list[KVCache], Tensor]:
-        """Read captions once: B T → one cache per layer, and the logits of the first code, B K."""
+    def prefill(self, text: Tensor) -> tuple["DecodingState", Tensor]:
+        """Read captions once: B T → what decoding goes on from, and the logits of the first code,
+        B K."""
         c = self.config
         x = self.embed_text(text)
         length = 1 + c.text_length + c.grid**2
         caches = [KVCache(len(x), c.heads, length, c.width // c.heads, x) for _ in range(c.layers)]
+        state = DecodingState(caches, self.code_vectors(), self.head_vectors())
         length = x.shape[1]
         y = self.transformer(x, self.masks(0, length), caches, self._angles(0, length))
-        return caches, F.linear(y[:, -1], self.head_vectors())
+        return state, F.linear(y[:, -1], state.head_vectors)
 
-    def decode_step(self, code: Tensor, position: int, caches: list[KVCache]) -> Tensor:
+    def decode_step(self, code: Tensor, position: int, state: "DecodingState") -> Tensor:
         """Append the code at a raster position, B; the logits of the one after it, B K."""
-        x = self.embed_codes(code[:, None], first=position)
+        x = self.embed_codes(code[:, None], position, state.code_vectors)
         start = 1 + self.config.text_length + position
-        masks, angles = self.masks(start, start + 1), self._angles(start, start + 1)
-        y = self.transformer(x, masks, caches, angles)
-        return F.linear(y[:, -1], self.head_vectors())
+        seen = {k: getattr(self, f"mask_{k}")[start, : start + 1].nonzero()[:, 0]
+                for k in set(self.kinds)}  # fmt: skip
+        masks, angles = [seen[kind] for kind in self.kinds], self._angles(start, start + 1)
+        y = self.transformer(x, masks, state.caches, angles)
+        return F.linear(y[:, -1], state.head_vectors)
+
+
+class DecodingState(NamedTuple):
+    """What sampling keeps between two steps."""
+
+    caches: list[KVCache]  # one per layer
+    code_vectors: Tensor  # K D, computed once
+    head_vectors: Tensor  # K D
+
+    def repeat(self, n: int) -> None:
+        """Copy each sequence n times: n candidates continue from one caption."""
+        for cache in self.caches:
+            cache.repeat(n)

@@ -70,9 +70,8 @@ def sample_codes(
     positions = c.grid**2
     is_guided = config.guidance != 1
     prompts = torch.cat([text, uncond]) if is_guided else text
-    caches, logits = prior.prefill(prompts)
-    for cache in caches:
-        cache.repeat(n)
+    state, logits = prior.prefill(prompts)
+    state.repeat(n)
     logits = logits.repeat_interleave(n, 0)
     given = torch.empty(n, 0, dtype=torch.int64) if prime is None else prime.cpu()
     fits = given.shape[0] == n and given.shape[1] <= positions
@@ -102,7 +101,7 @@ def sample_codes(
         yield codes
         if position + 1 < positions:
             step = torch.cat([code, code]) if is_guided else code
-            logits = prior.decode_step(step, position, caches)
+            logits = prior.decode_step(step, position, state)
 
 
 def candidate_generators(seed: int, n: int) -> list[torch.Generator]:
