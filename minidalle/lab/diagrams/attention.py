@@ -4,8 +4,18 @@ import torch
 
 from minidalle.attention import MASKS, layer_kinds, stream_mask
 from minidalle.lab.diagrams.canvas import (
-    ACCENT, CAPTION, CODE, FAINT, NETWORK, QUIET, SMALL, TEXT, Box, Canvas, heat, tint,
-)  # fmt: skip
+    ACCENT,
+    CAPTION,
+    CODE,
+    FAINT,
+    QUIET,
+    SMALL,
+    TEXT,
+    Box,
+    Canvas,
+    heat,
+    tint,
+)
 from minidalle.lab.figures import Picture
 from minidalle.training.presets import FULL
 
@@ -25,7 +35,7 @@ def attention_head() -> Picture:
     weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
     mixture = weights @ v
 
-    sheet = Canvas(880, 416)
+    sheet = Canvas(880, 430)
     cell, query = 15.0, length - 2  # one query is followed through
 
     def matrix(left: float, middle: float, values, name: str, shape: str, colour: str) -> Box:
@@ -39,10 +49,10 @@ def attention_head() -> Picture:
     def row(at: Box, i: int) -> Box:
         return Box(at.left, at.top + cell * i, at.right, at.top + cell * (i + 1))
 
-    box_x = matrix(18, 208, x, "x", "S × D", CAPTION)
-    box_q = matrix(238, 76, q, "Q", "S × d", CAPTION)
-    box_k = matrix(238, 208, k, "K", "S × d", CAPTION)
-    box_v = matrix(238, 340, v, "V", "S × d", CAPTION)
+    box_x = matrix(18, 212, x, "x", "S × D", CAPTION)
+    box_q = matrix(238, 74, q, "Q", "S × d", CAPTION)
+    box_k = matrix(238, 212, k, "K", "S × d", CAPTION)
+    box_v = matrix(238, 350, v, "V", "S × d", CAPTION)
     for at, name in ((box_q, "W_Q"), (box_k, "W_K"), (box_v, "W_V")):
         linear = sheet.box(186, at.y, 46, 26, f"$W_{{{name[-1]}}}$")
         sheet.arrow((box_x.right + 5, box_x.y), (linear.left - 4, at.y), line=1.1)
@@ -60,24 +70,24 @@ def attention_head() -> Picture:
     sheet.arrow(box_s, softmax)
     box_w = matrix(644, 142, weights, "weights", "rows sum to 1", ACCENT)
     sheet.arrow(softmax, box_w)
-    times = sheet.box(689, 340, 66, 34, "× V")
+    times = sheet.box(689, 350, 66, 34, "× V")
     sheet.path([(689, 218), (689, times.top - 4)], head=True)
     sheet.arrow(box_v, times)
-    box_y = matrix(782, 340, mixture, "mixture", "S × d", CAPTION)
+    box_y = matrix(782, 350, mixture, "mixture", "S × d", CAPTION)
     sheet.arrow(times, box_y)
     for at in (box_q, box_s, box_w, box_y):
         sheet.frame(row(at, query), TEXT, 1.6)
     sheet.note(485, 246, "grey: masked, the future")
     sheet.note(485, 266, "framed: one query, all the way")
-    sheet.note(78, 300, "blue: above 0\norange: below 0")
+    sheet.note(78, 306, "blue: above 0\norange: below 0")
     m = config.heads
     sheet.note(810, 132, f"{m} heads, D = {config.width},\nd = D / {m} = {config.width // m}")
     sheet.note(810, 176, "their mixtures are\nconcatenated again")
     return sheet.picture(
         "An attention head: x, S by D, becomes queries Q, keys K and values V, S by d each. The"
         " scores are Q times K transposed, divided by √d, S by S, with the future masked. A softmax"
-        " makes weights, whose rows sum to 1. The weights times V are the mixture, S by d. One query"
-        f" is framed throughout. The prior has {m} such heads of d = {config.width // m}."
+        " makes weights, whose rows sum to 1. The weights times V are the mixture, S by d. One"
+        f" query is framed throughout. The prior has {m} such heads of d = {config.width // m}."
     )
 
 
@@ -114,18 +124,19 @@ def stream_masks() -> Picture:
         ]
         sheet.grid(x, 274, view, cells)
         if i == 0:
-            sheet.text(24, at.y, "query ↓", SMALL, QUIET).set_rotation(90)
+            sheet.text(24, at.y, "← query", SMALL, QUIET).set_rotation(90)
             sheet.note(at.x, at.bottom + 14, "key →")
             sheet.note(x - 8, 255, "caption", ha="right")
             sheet.note(x - 8, 322, "picture", ha="right")
     sheet.note(46 + 212 * 2, 224, "the framed row, laid out: what one code may see (red: the code)")
     kinds = layer_kinds(FULL.models["prior"].layers)
     sheet.text(16, 420, f"the prior’s {len(kinds)} layers", ha="left", bold=True)
-    width = min(104.0, 690 / len(kinds))
-    for i, kind in enumerate(kinds):
+    shown = kinds if len(kinds) <= 10 else [*kinds[:8], "…", kinds[-1]]
+    width = min(104.0, 690 / len(shown))
+    for i, kind in enumerate(shown):
         x = 176 + width * (i + 0.5)
         fill = {"row": tint(CODE, 0.35), "column": tint(CAPTION, 0.25)}.get(kind, tint(ACCENT, 0.3))
-        label = kind if width > 90 else kind[:4]
+        label = kind if width > 98 else kind.replace("olutional", "")
         sheet.box(x, 420, width - 8, 30, label, fill, size=SMALL)
         if i:
             sheet.arrow((x - width / 2 - 4, 420), (x - width / 2 + 4, 420), gap=0, style="-")
@@ -166,14 +177,20 @@ def kv_cache() -> Picture:
         sheet.text(at.right + 16, at.top + 54, f"{queries} {plural},\n{scores} scores\ncomputed",
                    colour=new, ha="left")  # fmt: skip
         if cached:
-            sheet.note(at.right + 16, at.top + 118, "the rest was computed\nat earlier steps", ha="left")
+            sheet.note(
+                at.right + 16, at.top + 118, "the rest was computed\nat earlier steps", ha="left"
+            )
         for r, name in enumerate("KV"):
             y = 236 + 30 * r
             sheet.text(left - 14, y + 11, name, bold=True)
             row = [read if cached and k < now else new if k <= now else "#ffffff"
                    for k in range(length)]  # fmt: skip
             sheet.grid(left, y, cell, [row], edge="#d5d8e2")
-        label = f"{now} read, 1 new,\nroom for {length - now - 1}" if cached else f"all {now + 1} computed\nanew"
+        label = (
+            f"{now} read, 1 new,\nroom for {length - now - 1}"
+            if cached
+            else f"all {now + 1} computed\nanew"
+        )
         sheet.note(left + cell * length + 14, 263, label, ha="left")
     sheet.path([(430, 16), (430, 300)], tint(FAINT, 0.5), 1)
     return sheet.picture(

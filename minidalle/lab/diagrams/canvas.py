@@ -8,8 +8,10 @@ Lengths are CSS pixels, from the upper left corner. Each idea has one colour in 
     ACCENT   red      what the diagram is about
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
@@ -50,7 +52,8 @@ class Box:
 
 def tint(colour: str, share: float = 0.25) -> str:
     """A colour mixed with white: share 0 is white, 1 the colour itself."""
-    return to_hex([1 - share * (1 - c) for c in to_rgb(colour)])
+    red, green, blue = (1 - share * (1 - c) for c in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def heat(values, colour: str = CAPTION, negative: str = ACCENT) -> list[list[str]]:
@@ -89,7 +92,7 @@ class Canvas:
 
     def picture(self, alt: str) -> Picture:
         """The sheet as it is shown in a notebook."""
-        return figures.finish(self.figure, alt)
+        return figures.finish(self.figure, alt, keep_tints=True)
 
     def text(
         self, x: float, y: float, text: str, size: float = NORMAL, colour: str = TEXT,
@@ -98,27 +101,37 @@ class Canvas:
         """A label; it may have several lines."""
         label = self.axis.text(
             x, y, text, fontsize=size, color=colour, ha=ha, va=va, zorder=6, linespacing=1.25,
+            multialignment=ha,
             fontweight="bold" if bold else "normal",
         )  # fmt: skip
         self.texts.append(label)
         return label
 
-    def note(self, x: float, y: float, text: str, ha: str = "center", va: str = "center_baseline") -> Text:
+    def note(
+        self, x: float, y: float, text: str, ha: str = "center", va: str = "center_baseline"
+    ) -> Text:
         """A quiet label, which explains a mark."""
         return self.text(x, y, text, SMALL, QUIET, ha, va)
 
     def box(
         self, x: float, y: float, width: float, height: float, text: str = "",
         fill: str = NETWORK, edge: str = FAINT, size: float = NORMAL, bold: bool = False,
-        colour: str = TEXT, line: float = 1.0, round: float = 6,
+        colour: str = TEXT, line: float = 1.0, radius: float = 6,
     ) -> Box:  # fmt: skip
         """A rounded box around (x, y), with its label."""
         at = Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         self.axis.add_patch(
             FancyBboxPatch(
-                (at.left, at.top), width, height, facecolor=fill, edgecolor=edge, linewidth=line,
-                boxstyle=f"round,pad=0,rounding_size={round}", mutation_aspect=1, zorder=3,
-            )  # fmt: skip
+                (at.left, at.top),
+                width,
+                height,
+                facecolor=fill,
+                edgecolor=edge,
+                linewidth=line,
+                boxstyle=f"round,pad=0,rounding_size={radius}",
+                mutation_aspect=1,
+                zorder=3,
+            )
         )
         if text:
             self.fitted.append((self.text(x, y, text, size, colour, bold=bold), at))
@@ -145,10 +158,18 @@ class Canvas:
         a, b = _facing(start, end, gap), _facing(end, start, gap)
         self.axis.add_patch(
             FancyArrowPatch(
-                a, b, arrowstyle=style, mutation_scale=11, color=colour, linewidth=line,
-                shrinkA=0, shrinkB=0, zorder=4, connectionstyle=f"arc3,rad={bend}",
+                a,
+                b,
+                arrowstyle=style,
+                mutation_scale=11,
+                color=colour,
+                linewidth=line,
+                shrinkA=0,
+                shrinkB=0,
+                zorder=4,
+                connectionstyle=f"arc3,rad={bend}",
                 linestyle=(0, (3, 2)) if dashed else "-",
-            )  # fmt: skip
+            )
         )
         if not bend:
             self.lines.append((a, b))
@@ -164,12 +185,12 @@ class Canvas:
                 *zip(*stops, strict=True), color=colour, linewidth=line, zorder=3.5,
                 linestyle=(0, (3, 2)) if dashed else "-", solid_joinstyle="round",
             )  # fmt: skip
-            self.lines += zip(stops[:-1], stops[1:], strict=True)
+            self.lines += itertools.pairwise(stops)
         if head:
             self.arrow(points[-2], points[-1], colour, line, gap=0, dashed=dashed)
 
     def grid(
-        self, x: float, y: float, cell: float, colours: Sequence[Sequence[str]],
+        self, x: float, y: float, cell: float, colours: Sequence[Sequence[Any]] | np.ndarray,
         labels: Sequence[Sequence[str]] | None = None, size: float = SMALL, edge: str = "white",
         line: float = 0.8, height: float | None = None,
     ) -> Box:  # fmt: skip
@@ -184,7 +205,9 @@ class Canvas:
         for i, row in enumerate(labels or ()):
             for j, label in enumerate(row):
                 if label:
-                    box = Box(x + cell * j, y + height * i, x + cell * (j + 1), y + height * (i + 1))
+                    box = Box(
+                        x + cell * j, y + height * i, x + cell * (j + 1), y + height * (i + 1)
+                    )
                     self.fitted.append((self.text(box.x, box.y, label, size), box))
         return Box(x, y, x + cell * columns, y + height * rows)
 
@@ -192,10 +215,14 @@ class Canvas:
         """A line around a box, to point at it."""
         self.axis.add_patch(
             Rectangle(
-                (at.left - pad, at.top - pad), at.right - at.left + 2 * pad,
-                at.bottom - at.top + 2 * pad, fill=False, edgecolor=colour, linewidth=line,
+                (at.left - pad, at.top - pad),
+                at.right - at.left + 2 * pad,
+                at.bottom - at.top + 2 * pad,
+                fill=False,
+                edgecolor=colour,
+                linewidth=line,
                 zorder=5,
-            )  # fmt: skip
+            )
         )
 
     def image(self, x: float, y: float, side: float, image, edge: str = FAINT) -> Box:
@@ -218,8 +245,13 @@ class Canvas:
             colours = [colours] * len(values)
         for i, (value, colour) in enumerate(zip(values, colours, strict=True)):
             self.axis.add_patch(
-                Rectangle((x + step * (i + 0.14), base), 0.72 * step, -value * unit,
-                          facecolor=colour, zorder=3)  # fmt: skip
+                Rectangle(
+                    (x + step * (i + 0.14), base),
+                    0.72 * step,
+                    -value * unit,
+                    facecolor=colour,
+                    zorder=3,
+                )
             )
         end = x + step * len(values)
         self.axis.plot((x, end), (base, base), color=FAINT, linewidth=1, zorder=4)

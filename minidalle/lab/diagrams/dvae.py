@@ -5,11 +5,23 @@ import torch
 from torch import nn
 
 from minidalle.lab.diagrams.canvas import (
-    ACCENT, CODE, FAINT, SMALL, TEXT, Box, Canvas, tint,
-)  # fmt: skip
+    ACCENT,
+    CAPTION,
+    CODE,
+    FAINT,
+    SMALL,
+    TEXT,
+    Box,
+    Canvas,
+    tint,
+)
 from minidalle.lab.diagrams.examples import (
-    code_colours, encode, picture_of, prototype_dvae, prototypes,
-)  # fmt: skip
+    code_colours,
+    encode,
+    picture_of,
+    prototype_dvae,
+    prototypes,
+)
 from minidalle.lab.figures import Picture
 from minidalle.residual import Block
 from minidalle.training.presets import FULL
@@ -18,7 +30,7 @@ EXAMPLE = "a big red car on the grass"
 
 
 def residual_block() -> Picture:
-    """A residual block of the decoder: four convolutions through a bottleneck, added to the input."""
+    """A residual block of the decoder: four convolutions with a bottleneck, added to the input."""
     config = FULL.models["dvae"]
     width = config.widths[-1]
     gain = (len(config.widths) * config.blocks) ** -0.5
@@ -32,7 +44,7 @@ def residual_block() -> Picture:
     for i, c in enumerate(channels):
         x = 112 + step * i
         fill = tint(CODE, 0.45 if c == width else 0.8)
-        bars.append(sheet.box(x, y, 22, max(8, scale * c), "", fill, round=2))
+        bars.append(sheet.box(x, y, 22, max(8, scale * c), "", fill, radius=2))
         sheet.note(x, y + scale * c / 2 + 14, f"{c}" if i else f"{c} channels")
     for a, b, conv in zip(bars[:-1], bars[1:], convolutions, strict=True):
         kernel = conv.kernel_size[0]
@@ -42,8 +54,10 @@ def residual_block() -> Picture:
         sheet.box(middle, y, 80, 44, label, tint(ACCENT, 0.22) if wide else "white", size=SMALL)
         sheet.arrow((a.right, y), (middle - 42, y), gap=2)
         sheet.arrow((middle + 42, y), (b.left, y), gap=2)
-    sheet.bracket(bars[1].left, bars[-2].right, y + 44, f"bottleneck: {channels[1]} channels make 3 × 3 cheap")
-    plus = sheet.box(770, 52, 30, 30, "+", "white", round=15, size=12)
+    sheet.bracket(
+        bars[1].left, bars[-2].right, y + 44, f"bottleneck: {channels[1]} channels make 3 × 3 cheap"
+    )
+    plus = sheet.box(770, 52, 30, 30, "+", "white", radius=15, size=12)
     x_in = 44.0
     sheet.text(x_in, 52, "x", 12, bold=True)
     sheet.arrow((x_in + 12, 52), (plus.left - 4, 52), TEXT, 2.2)
@@ -65,17 +79,17 @@ def picture_to_codes() -> Picture:
     """A picture is cut into squares of f × f pixels, and each becomes one code of a grid."""
     config = FULL.models["dvae"]
     f, n, pixels = config.factor, config.grid, config.image_size
-    dvae = prototype_dvae(config.codes)
-    image = picture_of(EXAMPLE)
+    dvae = prototype_dvae(config)
+    image = picture_of(EXAMPLE, 0, pixels)
     codes = encode(dvae, image)
     squares = image.reshape(n, f, n, f, 3).swapaxes(1, 2) / 255
     row, column = divmod(int(squares.std((2, 3)).sum(-1).argmax()), n)  # the one with most to see
     sheet = Canvas(880, 268)
     top, side = 52.0, 160.0
     cell = side / n
-    sheet.text(98, 20, "picture", bold=True)
-    whole = sheet.image(18, top, side, image)
-    sheet.note(98, top + side + 14, f"{pixels} × {pixels} × 3 = {pixels**2 * 3} numbers")
+    sheet.text(104, 20, "picture", bold=True)
+    whole = sheet.image(24, top, side, image)
+    sheet.note(104, top + side + 14, f"{pixels} × {pixels} × 3 = {pixels**2 * 3} numbers")
 
     sheet.text(292, 20, f"squares, f = {f} pixels across", bold=True)
     cut = sheet.image(212, top, side, image)
@@ -99,7 +113,7 @@ def picture_to_codes() -> Picture:
     encoder = sheet.box(588, zoom.y, 72, 40, "encoder")
     sheet.arrow(zoom, encoder)
     sheet.text(760, 20, "grid of codes", bold=True)
-    grid = sheet.grid(680, top, cell, [[tint(c, 0.75) for c in r] for r in code_colours(image)])
+    sheet.grid(680, top, cell, [[tint(c, 0.75) for c in r] for r in code_colours(image, config)])
     spot = Box(680 + cell * column, top + cell * row, 680 + cell * (column + 1),
                top + cell * (row + 1))  # fmt: skip
     sheet.frame(spot)
@@ -118,12 +132,15 @@ def picture_to_codes() -> Picture:
 
 
 def nearest_prototype() -> Picture:
-    """A dVAE with prototypes: the nearest one is the code, and the decoder corrects by neighbours."""
-    codes, window = 256, 5
-    dvae = prototype_dvae(codes)
-    f = dvae.config.factor
-    looks, image = prototypes(dvae), picture_of(EXAMPLE)
-    grid, first = encode(dvae, image), (5, 6)  # the window's upper left cell
+    """A dVAE with prototypes: the nearest is the code; the decoder corrects by the neighbours."""
+    config, window = FULL.models["dvae"], 5
+    dvae = prototype_dvae(config)
+    f, codes = config.factor, config.codes
+    looks, image = prototypes(dvae), picture_of(EXAMPLE, 0, config.image_size)
+    grid, first = (
+        encode(dvae, image),
+        [min(at, config.grid - window) for at in (5, 6)],
+    )  # the window's upper left cell
     rows, columns = (slice(at, at + window) for at in first)
     row, column = (at + window // 2 for at in first)
     square = image[f * row : f * (row + 1), f * column : f * (column + 1)] / 255
@@ -134,11 +151,10 @@ def nearest_prototype() -> Picture:
     tiles = np.concatenate([np.concatenate(list(looks[r]), 1) for r in grid[rows, columns]], 0)
 
     sheet = Canvas(880, 250)
-    top, pixel = 52.0, 7.0
-    side = pixel * f * window
+    top, side = 52.0, 140.0
 
     def panel(x: float, name: str, note: str, pixels: np.ndarray, framed: bool) -> tuple[Box, Box]:
-        at = sheet.grid(x, top, pixel, pixels, line=0)
+        at = sheet.grid(x, top, side / (f * window), pixels, line=0)
         for k in range(window + 1):
             for line in (((x + side * k / window,) * 2, (top, top + side)),
                          ((x, x + side), (top + side * k / window,) * 2)):  # fmt: skip
@@ -146,7 +162,7 @@ def nearest_prototype() -> Picture:
         cell = side / window
         spot = Box(x + 2 * cell, top + 2 * cell, x + 3 * cell, top + 3 * cell)
         if framed:
-            sheet.frame(spot)
+            sheet.frame(spot, CAPTION)
         sheet.text(at.x, 24, name, bold=True)
         sheet.note(at.x, top + side + 24, note)
         return at, spot
@@ -155,11 +171,11 @@ def nearest_prototype() -> Picture:
     sheet.text(300, 24, f"{len(nearest)} nearest of {codes} prototypes", bold=True)
     for i, k in enumerate(nearest):
         at = sheet.grid(216, top + 36 * i, 28 / f, looks[k], line=0)
-        sheet.frame(at, FAINT if i else ACCENT, 0.8 if i else 1.8)
-        sheet.text(254, at.y, f"code {k}", SMALL, TEXT if i else ACCENT, ha="left", bold=i == 0)
-        sheet.note(322, at.y, f"distance {distance[k]:.2f}", ha="left")
+        sheet.frame(at, FAINT if i else CAPTION, 0.8 if i else 1.8)
+        sheet.text(254, at.y, f"code {k}", SMALL, TEXT if i else CAPTION, ha="left", bold=i == 0)
+        sheet.note(328, at.y, f"distance {distance[k]:.2f}", ha="left")
     sheet.note(300, top + side + 24, "k-means of many squares;\nthe nearest is the code")
-    sheet.arrow((spot.right + 4, spot.y), (210, top + 14), ACCENT)
+    sheet.arrow((spot.right + 4, spot.y), (210, top + 14), CAPTION)
     drawn, _ = panel(450, "prototypes", "the codes’ own pictures,\nside by side", tiles, True)
     sheet.arrow((412, top + side / 2), drawn)
     decoder = sheet.box(666, top + side / 2, 78, 44, "decoder")

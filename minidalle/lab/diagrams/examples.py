@@ -4,6 +4,7 @@ The pictures are the storybook's, and the codes are a real dVAE's, so no diagram
 """
 
 import random
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -20,9 +21,9 @@ from minidalle.world.storybook import Storybook
 
 
 @cache
-def picture_of(caption: str, seed: int = 0) -> np.ndarray:
-    """A picture of a caption of the storybook: uint8 48 48 3."""
-    return render(lay_out(parse(caption), random.Random(seed)), Storybook().size)
+def picture_of(caption: str, seed: int = 0, size: int = 48) -> np.ndarray:
+    """A picture of a caption of the storybook: uint8, size × size × 3."""
+    return render(lay_out(parse(caption), random.Random(seed)), size)
 
 
 @cache
@@ -32,12 +33,18 @@ def tokenizer() -> Tokenizer:
 
 
 @cache
-def prototype_dvae(codes: int) -> DVAE:
-    """A dVAE whose codes are the k-means of squares. Its decoder is not trained."""
+def prototype_dvae(config: DVAEConfig) -> DVAE:
+    """A dVAE with the grid and the codebook of `config`, whose codes are the k-means of squares.
+    Its decoder is small, and not trained."""
+    f = config.factor
+    small = replace(
+        config, patch=f, widths=(8,), blocks=1, prototypes=True, quantizer="gumbel",
+        code_width=3 * f * f,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):  # a diagram must not move the reader's random numbers
         torch.manual_seed(0)
-        dvae = DVAE(DVAEConfig(codes=codes, prototypes=True, widths=(8,), blocks=1)).eval()
-    book = Storybook()
+        dvae = DVAE(small).eval()
+    book = Storybook(config.image_size)
     images = [book.image("train", i) for i in range(48)]
     dvae.set_prototypes(to_tensor(images, torch.device("cpu")))
     return dvae
@@ -55,8 +62,8 @@ def encode(dvae: DVAE, image: np.ndarray) -> np.ndarray:
     return dvae.encode(to_tensor([image], torch.device("cpu")))[0].numpy()
 
 
-def code_colours(image: np.ndarray) -> list[list[str]]:
+def code_colours(image: np.ndarray, config: DVAEConfig) -> list[list[str]]:
     """A colour for each code of a picture: the mean of its prototype."""
-    dvae = prototype_dvae(DVAEConfig().codes)
+    dvae = prototype_dvae(config)
     means = prototypes(dvae).mean((1, 2))
     return [[to_hex(means[k]) for k in row] for row in encode(dvae, image)]

@@ -4,22 +4,32 @@ import numpy as np
 import torch
 from matplotlib.colors import to_hex, to_rgb
 
-from minidalle.dvae import DVAEConfig, tau_at
+from minidalle.dvae import tau_at
 from minidalle.lab.diagrams.canvas import (
-    ACCENT, CAPTION, CODE, FAINT, IMAGE, LARGE, NETWORK, QUIET, SMALL, TEXT, Box, Canvas, tint,
-)  # fmt: skip
+    ACCENT,
+    CAPTION,
+    FAINT,
+    SMALL,
+    TEXT,
+    Box,
+    Canvas,
+    tint,
+)
 from minidalle.lab.diagrams.examples import code_colours, picture_of
 from minidalle.lab.figures import COLOURS, Picture
 from minidalle.quantize import gumbel_noise
+from minidalle.training.presets import FULL
+
+EXAMPLE = "a big red car on the grass"
 
 
 def three_autoencoders() -> Picture:
     """Autoencoder, VAE and dVAE one above the other: they differ in what lies in the middle."""
     sheet = Canvas(880, 404)
-    image = picture_of("a big red car on the grass")
-    config = DVAEConfig()
-    for x, label in ((164, "picture"), (398, "in the middle"), (632, "again")):
-        sheet.text(x, 20, label, bold=True)
+    image = picture_of(EXAMPLE)
+    config = FULL.models["dvae"]
+    for at, label in ((164, "picture"), (398, "in the middle"), (632, "again")):
+        sheet.text(at, 20, label, bold=True)
     sheet.text(688, 20, "added to the loss", ha="left", bold=True)
     rows = {
         "autoencoder": ("a point  z", "nothing;\na random z means nothing"),
@@ -33,12 +43,12 @@ def three_autoencoders() -> Picture:
         y = 92 + 124 * i
         if i:
             sheet.path([(16, y - 62), (864, y - 62)], tint(FAINT, 0.4), 1)
-        sheet.text(16, y, name, LARGE, ha="left", bold=True)
+        sheet.text(16, y, name, ha="left", bold=True)
         x = sheet.image(132, y - 32, 64, image)
         encoder = sheet.trapezoid(256, y, 76, 84, 40, "encoder")
         decoder = sheet.trapezoid(540, y, 76, 40, 84, "decoder")
         again = sheet.image(600, y - 32, 64, image)
-        latent = (_point, _gaussian, _choices)[i](sheet, 398, y - 6, image)
+        latent = (_point, _gaussian, _choices)[i](sheet, 398, y - 6)
         sheet.text(398, y + 47, middle, SMALL, ACCENT)
         for a, b in ((x, encoder), (encoder, latent), (latent, decoder), (decoder, again)):
             sheet.arrow((a.right + 4, y), (b.left - 4, y))
@@ -59,13 +69,13 @@ def _axes(sheet: Canvas, x: float, y: float) -> Box:
     return Box(x - 56, y - 34, x + 56, y + 34)
 
 
-def _point(sheet: Canvas, x: float, y: float, image) -> Box:
+def _point(sheet: Canvas, x: float, y: float) -> Box:
     at = _axes(sheet, x, y)
     sheet.axis.plot([x + 12], [y - 8], "o", color=ACCENT, markersize=7)
     return at
 
 
-def _gaussian(sheet: Canvas, x: float, y: float, image) -> Box:
+def _gaussian(sheet: Canvas, x: float, y: float) -> Box:
     at = _axes(sheet, x, y)
     angle = np.linspace(0, 2 * np.pi, 60)
     for radius, share in ((2.0, 0.15), (1.3, 0.3), (0.6, 0.5)):
@@ -75,8 +85,10 @@ def _gaussian(sheet: Canvas, x: float, y: float, image) -> Box:
     return at
 
 
-def _choices(sheet: Canvas, x: float, y: float, image) -> Box:
-    at = sheet.grid(x - 36, y - 36, 6, code_colours(image), line=0.5)
+def _choices(sheet: Canvas, x: float, y: float) -> Box:
+    config = FULL.models["dvae"]
+    picture = picture_of(EXAMPLE, 0, config.image_size)
+    at = sheet.grid(x - 36, y - 36, 72 / config.grid, code_colours(picture, config), line=0.5)
     sheet.frame(at, FAINT, 0.8)
     return Box(x - 56, y - 34, x + 56, y + 34)
 
@@ -105,7 +117,9 @@ def gumbel_softmax() -> Picture:
         if note:
             sheet.note(16, base + 14, note, ha="left")
     winner = names[int(total.argmax())]
-    sheet.note(16, base, f"its argmax, {winner}, is\na sample of the\nsoftmax of the logits", "left")
+    sheet.note(
+        16, base, f"its argmax, {winner}, is\na sample of the\nsoftmax of the logits", "left"
+    )
     for k, name in enumerate(names):
         sheet.note(left + step * (k + 0.5), 330, name)
         sheet.note(600 + step * (k + 0.5), 330, name)

@@ -1,14 +1,26 @@
 """The whole system: the chain from a caption to ranked pictures, and where a caption is lost."""
 
 import inspect
+import itertools
 from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from minidalle.lab.diagrams.canvas import (
-    ACCENT, CAPTION, CODE, FAINT, IMAGE, LIT, NETWORK, NORMAL, SMALL, TEXT, Box, Canvas,
+    ACCENT,
+    CAPTION,
+    CODE,
+    FAINT,
+    IMAGE,
+    LIT,
+    NETWORK,
+    NORMAL,
+    SMALL,
+    TEXT,
+    Box,
+    Canvas,
     tint,
-)  # fmt: skip
+)
 from minidalle.lab.diagrams.examples import code_colours, picture_of, tokenizer
 from minidalle.lab.figures import Picture
 from minidalle.pipeline import MiniDALLE
@@ -27,7 +39,7 @@ def pipeline(lit: str | Collection[str] = ()) -> Picture:
     unknown = [name for name in lit if name not in PARTS]
     if unknown:
         raise ValueError(f"no part {unknown[0]!r}; choose from: {', '.join(PARTS)}")
-    sheet = Canvas(900, 206)
+    sheet = Canvas(900, 212)
     middle = 94.0
 
     def network(name: str, x: float, label: str, width: float) -> Box:
@@ -39,20 +51,20 @@ def pipeline(lit: str | Collection[str] = ()) -> Picture:
 
     def data(name: str, at: Box, label: str, note: str) -> Box:
         """The label of data, below it, and a frame around it if it is lit."""
-        sheet.text(at.x, 172, label, bold=name in lit)
-        sheet.note(at.x, 190, note)
+        sheet.text(at.x, 177, label, bold=name in lit)
+        sheet.note(at.x, 196, note)
         if name in lit:
             sheet.frame(at, LIT, 2.6, pad=4)
         return at
 
-    size = FULL.models
     caption = sheet.box(48, middle, 78, 66, "“a red\ncar on\nthe grass”", tint(CAPTION, 0.15),
-                        tint(CAPTION, 0.5), SMALL, round=3)  # fmt: skip
+                        tint(CAPTION, 0.5), SMALL, radius=3)  # fmt: skip
     ids = tokenizer().encode(CAPTION_TEXT)
     blue = [[tint(CAPTION, 0.28)]] * len(ids)
     tokens = sheet.grid(206, middle - 8 * len(ids), 34, blue, [[str(i)] for i in ids], height=16)
-    colours = code_colours(picture_of(RIGHT[0]))
-    codes = sheet.grid(368, middle - 36, 6, colours, line=0.4)
+    dvae = FULL.models["dvae"]
+    colours = code_colours(picture_of(RIGHT[0], 0, dvae.image_size), dvae)
+    codes = sheet.grid(368, middle - 36, 72 / dvae.grid, colours, line=0.4)
     candidates = [picture_of(caption, seed) for caption, seed in ((RIGHT[0], 0), (WRONG[0], 1))]
     back = sheet.image(554, middle - 48, 64, candidates[1])
     front = sheet.image(572, middle - 16, 64, candidates[0])
@@ -65,9 +77,8 @@ def pipeline(lit: str | Collection[str] = ()) -> Picture:
 
     data("caption", caption, "caption", "words")
     data("tokens", tokens, "tokens", f"{len(ids)} integers")
-    n = size["dvae"].grid
-    data("codes", codes, "codes", f"{n} × {n} integers")
-    pixels = size["dvae"].image_size
+    data("codes", codes, "codes", f"{dvae.grid} × {dvae.grid} integers")
+    pixels = dvae.image_size
     data("pictures", pictures, "pictures", f"{pixels} × {pixels} pixels")
     data("ranked", ranked, "ranked", "best first")
     chain = [
@@ -75,7 +86,7 @@ def pipeline(lit: str | Collection[str] = ()) -> Picture:
         network("prior", 304, "prior", 62), codes, network("dVAE", 494, "dVAE\ndecoder", 72),
         pictures, network("CLIP", 717, "CLIP", 58), ranked,
     ]  # fmt: skip
-    for a, b in zip(chain[:-1], chain[1:], strict=True):
+    for a, b in itertools.pairwise(chain):
         sheet.arrow(a, b)
     sheet.path([(caption.x, caption.top - 4), (caption.x, 22), (717, 22), (717, middle - 31)],
                tint(CAPTION, 0.6), head=True)  # fmt: skip
@@ -159,21 +170,27 @@ def error_split(error: Mapping[str, float] | None = None) -> Picture:
                    bold=i == 2)  # fmt: skip
         if gone:
             sheet.grid(at.right, at.top, full * gone, [[tint(ACCENT, 0.75)]], height=high)
-            label = ("", "prior: no candidate is right", "rerank: a right one is passed over")[i]
+            label = (
+                "",
+                "the prior: no candidate is right",
+                "reranking: a right one is passed over",
+            )[i]
             right = min(left + full, at.right + full * gone)
-            sheet.text(right, at.top - 13, f"lost in the {label}, {gone:.0%}", SMALL, ACCENT,
+            sheet.text(right, at.top - 13, f"lost in {label}, {gone:.0%}", SMALL, ACCENT,
                        ha="right")  # fmt: skip
     y = 50 + 62 * 3 + 12
     sheet.path([(20, y - 32), (800, y - 32)], tint(FAINT, 0.5), 1)
     sheet.text(left - 12, y, "measured separately", ha="right")
     sheet.grid(left, y - high / 2, full * max(dvae, 0.002), [[CODE]], height=high)
-    sheet.note(left + full * dvae + 10, y,
-               f"lost in the dVAE, {dvae:.0%}: the caption’s own picture is wrong once encoded and\n"
-               "decoded. These captions may be lost in the prior as well.", ha="left")  # fmt: skip
+    note = (
+        f"lost in the dVAE, {dvae:.0%}: the caption’s own picture is wrong once encoded and\n"
+        "decoded. These captions may be lost in the prior as well."
+    )
+    sheet.note(left + full * dvae + 10, y, note, ha="left")
     if example:
         sheet.note(left, 14, "an example", ha="left")
     return sheet.picture(
         "The error split as nested bars" + (", an example" if example else "") + f": of all"
-        f" captions, {prior:.0%} are lost in the prior and {rerank:.0%} in the rerank;"
+        f" captions, {prior:.0%} are lost in the prior and {rerank:.0%} in reranking;"
         f" {1 - prior - rerank:.0%} are right. Measured separately, the dVAE loses {dvae:.0%}."
     )

@@ -3,9 +3,19 @@
 from fractions import Fraction
 
 from minidalle.lab.diagrams.canvas import (
-    ACCENT, CAPTION, CODE, FAINT, IMAGE, NETWORK, NORMAL, QUIET, SMALL, TEXT, Box, Canvas, readable,
+    ACCENT,
+    CAPTION,
+    CODE,
+    FAINT,
+    NORMAL,
+    QUIET,
+    SMALL,
+    TEXT,
+    Box,
+    Canvas,
+    readable,
     tint,
-)  # fmt: skip
+)
 from minidalle.lab.diagrams.examples import tokenizer
 from minidalle.lab.figures import Picture
 from minidalle.training.presets import FULL
@@ -15,8 +25,9 @@ def bpe_tree(
     word: str = " yellow", phrase: str = "红色的熊", meaning: str = "a red bear"
 ) -> Picture:
     """How the tokenizer's merges build a word of English and a phrase of Chinese from bytes."""
-    sheet = Canvas(880, 368)
-    trees = _Trees(sheet)
+    trees = _Trees()
+    ids = [i for text in (word, phrase) for i in tokenizer().encode(text)]
+    sheet = Canvas(880, 136 + trees.rise * max(3, *map(trees.height, ids)))
     step = min(44.0, 790 / (len(word.encode()) + len(phrase.encode())))
     x = 24.0
     words = []
@@ -24,13 +35,13 @@ def bpe_tree(
         start = x
         tokens = tokenizer().encode(text)
         for token in tokens:
-            x = trees.draw(token, x, step)
+            x = trees.draw(sheet, token, x, step)
         middle = (start + x) / 2
         pieces = "token" if len(tokens) == 1 else "tokens"
         size = len(text.encode())
         sheet.text(middle, 20, readable(text.strip()), 12, bold=text.isascii())
-        space = ", of which ␣ is the space before a word" if " " in text else ""
-        sheet.note(middle, 352, f"{size} bytes{space}; {len(tokens)} {pieces}")
+        space = " (␣ is a space)" if " " in text else ""
+        sheet.note(middle, sheet.height - 16, f"{size} bytes{space}, {len(tokens)} {pieces}")
         words.append(f"{text.strip()}, {size} bytes and {len(tokens)} {pieces}")
         x += 34
     sheet.note(middle, 42, f"“{meaning}”")
@@ -46,15 +57,14 @@ def bpe_tree(
 class _Trees:
     """Draws the merges of tokens upwards from their bytes."""
 
-    base, rise = 312.0, 58.0
+    rise = 58.0  # pixels from a token to the one that it is merged into
 
-    def __init__(self, sheet: Canvas) -> None:
-        self.sheet = sheet
+    def __init__(self) -> None:
         self.merges = tokenizer().merges
 
-    def draw(self, token: int, x: float, step: float) -> float:
+    def draw(self, sheet: Canvas, token: int, x: float, step: float) -> float:
         """One token's tree, its first byte at x; returns where the next begins."""
-        self._node(token, x, step, root=True)
+        self._node(sheet, token, x, step, root=True)
         return x + step * self._leaves(token)
 
     def _leaves(self, token: int) -> int:
@@ -65,29 +75,30 @@ class _Trees:
             return f"{token:02x}"
         return " ".join(self._hex(part) for part in self.merges[token - 256])
 
-    def _height(self, token: int) -> int:
+    def height(self, token: int) -> int:
+        """The merges on the longest way from a token down to a byte."""
         if token < 256:
             return 0
-        return 1 + max(self._height(part) for part in self.merges[token - 256])
+        return 1 + max(self.height(part) for part in self.merges[token - 256])
 
-    def _node(self, token: int, x: float, step: float, root: bool = False) -> Box:
-        y = self.base - self.rise * self._height(token)
+    def _node(self, sheet: Canvas, token: int, x: float, step: float, root: bool = False) -> Box:
+        y = sheet.height - 56 - self.rise * self.height(token)
         if token < 256:
             label = chr(token).replace(" ", "␣") if token < 128 else self._hex(token)
             fill = tint(CAPTION, 0.45) if root else "white"
-            return self.sheet.box(x + step / 2, y, min(step - 6, 32), 26, label, fill, round=3)
+            return sheet.box(x + step / 2, y, min(step - 6, 32), 26, label, fill, radius=3)
         left, right = self.merges[token - 256]
-        a = self._node(left, x, step)
-        b = self._node(right, x + step * self._leaves(left), step)
+        a = self._node(sheet, left, x, step)
+        b = self._node(sheet, right, x + step * self._leaves(left), step)
         spelling = tokenizer().decode([token])
         broken = "\ufffd" in spelling
         text = self._hex(token) if broken else readable(spelling.replace(" ", "␣"))
         width, x = max(step - 6, 8.5 * len(text) + 14), (a.x + b.x) / 2
-        at = self.sheet.box(x, y, width, 42, "", tint(CAPTION, 0.45 if root else 0.15), round=3)
-        self.sheet.fitted.append((self.sheet.text(x, y - 9, text), at))
-        self.sheet.text(x, y + 10, str(token), SMALL)
+        at = sheet.box(x, y, width, 42, "", tint(CAPTION, 0.45 if root else 0.15), radius=3)
+        sheet.fitted.append((sheet.text(x, y - 9, text), at))
+        sheet.text(x, y + 10, str(token), SMALL)
         for part in (a, b):
-            self.sheet.path([(part.x, part.top), (part.x, at.bottom + 7), (at.x, at.bottom + 7),
+            sheet.path([(part.x, part.top), (part.x, at.bottom + 7), (at.x, at.bottom + 7),
                              (at.x, at.bottom)], FAINT, 1.1)  # fmt: skip
         return at
 
@@ -118,20 +129,30 @@ def stream_and_targets(caption: str = "a red car") -> Picture:
             continue
         middle = x + width / 2
         edges[place] = middle
-        for y, name, first in ((rows["input"], inputs[place], t + 1), (rows["target"], targets[place], t)):
+        for y, name, first in (
+            (rows["input"], inputs[place], t + 1),
+            (rows["target"], targets[place], t),
+        ):
             is_code = place >= first
             fill = tint(CODE, 0.4) if is_code else tint(CAPTION, 0.25)
             skipped = y == rows["target"] and place < t and not is_word[place]
             if name == "BOS" or name.startswith("pad"):
                 fill = tint(FAINT, 0.25)
-            sheet.box(middle, y, width, 30, name, "white" if skipped else fill, round=3,
-                      colour=QUIET if skipped else TEXT, size=SMALL if len(name) > 4 else NORMAL)  # fmt: skip
+            fill, colour = ("white", QUIET) if skipped else (fill, TEXT)
+            size = SMALL if len(name) > 4 else NORMAL
+            sheet.box(middle, y, width, 30, name, fill, radius=3, colour=colour, size=size)
         sheet.arrow((middle, rows["input"] + 17), (middle, 121), line=1)
         sheet.arrow((middle, 161), (middle, rows["target"] - 17), line=1)
         x += step
     right = x - step + width
-    sheet.box((left + right) / 2, 141, right - left + 12, 34,
-              "the prior: each position sees itself and earlier ones, and predicts the next")
+    sheet.box(
+        (left + right) / 2,
+        141,
+        right - left + 12,
+        34,
+        "the prior: each position sees itself and earlier ones, and predicts the next",
+    )
+    sheet.note(14, 238, "the input,\nshifted\nby one", ha="left")
     share = Fraction(config.text_weight).limit_denominator(1000)
     start, end = edges[0] - width / 2, edges[len(words) - 1] + width / 2
     sheet.bracket(start, end, 226, f"× {share}\nmean over words", CAPTION)

@@ -1,10 +1,18 @@
 """The transformer block: two corrections of a residual stream."""
 
 import torch
+from torch import nn
 
 from minidalle.lab.diagrams.canvas import (
-    ACCENT, CAPTION, CODE, FAINT, QUIET, SMALL, TEXT, Canvas, tint,
-)  # fmt: skip
+    CAPTION,
+    CODE,
+    FAINT,
+    QUIET,
+    SMALL,
+    TEXT,
+    Canvas,
+    tint,
+)
 from minidalle.lab.figures import Picture
 from minidalle.training.presets import FULL
 from minidalle.transformer import Block
@@ -15,14 +23,15 @@ def transformer_block() -> Picture:
     config = FULL.models["prior"]
     with torch.device("meta"):  # its shapes are wanted, and no weights
         block = Block(config.width, config.heads)
-    hidden = block.mlp.get_submodule("0").out_features
-    ratio = int(hidden) // config.width
+    first = block.mlp[0]
+    assert isinstance(first, nn.Linear)
+    ratio = first.out_features // config.width
     sheet = Canvas(880, 274)
     y, low = 58.0, 168.0
-    frame = sheet.box(444, 141, 700, 220, "", tint(FAINT, 0.06), tint(FAINT, 0.6), round=10)
+    frame = sheet.box(444, 141, 700, 220, "", tint(FAINT, 0.06), tint(FAINT, 0.6), radius=10)
     sheet.text(frame.right - 12, frame.bottom - 13, f"one of {config.layers} blocks", SMALL, QUIET,
                ha="right")  # fmt: skip
-    plus = [sheet.box(x, y, 28, 28, "+", "white", round=14, size=12) for x in (424, 762)]
+    plus = [sheet.box(x, y, 28, 28, "+", "white", radius=14, size=12) for x in (424, 762)]
     sheet.text(24, y, "x", 12, bold=True)
     sheet.note(30, y + 24, "S × D")
     sheet.arrow((40, y), (plus[0].left - 3, y), TEXT, 3, gap=0)
@@ -31,7 +40,13 @@ def transformer_block() -> Picture:
     sheet.text(240, y - 16, "residual stream", SMALL)
     sheet.text(592, y - 16, "nothing is overwritten, only added", SMALL)
     parts = (
-        (120, "attention", f"{config.heads} heads, masked", tint(CAPTION, 0.28), "mixes between positions"),
+        (
+            120,
+            "attention",
+            f"{config.heads} heads, masked",
+            tint(CAPTION, 0.28),
+            "mixes between positions",
+        ),
         (464, "MLP", f"D → {ratio}D → D", tint(CODE, 0.4), "works within each position"),
     )
     for (x, name, label, fill, note), end in zip(parts, plus, strict=True):
