@@ -1,4 +1,4 @@
-"""The gallery of diagrams: legible, told in words, nothing over anything, true to the code."""
+"""The gallery of diagrams: legible, with alt text, nothing overlaps, true to the code."""
 
 import subprocess
 import sys
@@ -115,7 +115,7 @@ def test_labels_are_legible_and_apart(name):
 
 
 @pytest.mark.parametrize("name", diagrams.__all__)
-def test_pictures_fit_a_notebook_and_are_told_in_words(name):
+def test_pictures_fit_a_notebook_and_have_alt_text(name):
     picture = drawn(name).picture
     assert 700 <= picture.width <= 900 and len(picture.png) < 40_000
     words = PARTS[name].split()

@@ -137,10 +137,8 @@ def nearest_prototype() -> Picture:
     dvae = prototype_dvae(config)
     f, codes = config.factor, config.codes
     looks, image = prototypes(dvae), picture_of(EXAMPLE, 0, config.image_size)
-    grid, first = (
-        encode(dvae, image),
-        [min(at, config.grid - window) for at in (5, 6)],
-    )  # the window's upper left cell
+    grid = encode(dvae, image)
+    first = [min(at, config.grid - window) for at in (5, 6)]  # row and column of the window
     rows, columns = (slice(at, at + window) for at in first)
     row, column = (at + window // 2 for at in first)
     square = image[f * row : f * (row + 1), f * column : f * (column + 1)] / 255

@@ -96,7 +96,7 @@ def _choices(sheet: Canvas, x: float, y: float) -> Box:
 def gumbel_softmax() -> Picture:
     """The machine: logits plus noise, divided by τ, softmax; then a mixture of code vectors.
 
-    Two columns are the τ at which the paper's schedule starts and ends; between them, a third.
+    The rows on the right are τ at the start and at the end of training (`tau_at`), and between.
     """
     logits = torch.tensor([1.6, 0.4, 1.1, -0.6, 0.1])
     noise = gumbel_noise(logits, torch.Generator().manual_seed(3))
