@@ -1,6 +1,7 @@
 """Everything that a notebook shows or checks. No other room draws figures.
 
 figures    a Picture or a Grid with its alternative text: curves, bars, matrices, small pictures
+diagrams   drawn diagrams of what each chapter teaches: diagrams.pipeline() and fifteen more
 maps       the system map with some boxes highlighted
 live       a bar, a curve and a picture that grow while a model trains
 widgets    sliders that redraw a figure
@@ -12,6 +13,7 @@ exercises  makes the students' notebooks from the solutions
 grading    which exercises a notebook passes; grading_runner runs it in a process of its own
 """
 
+from minidalle.lab import diagrams
 from minidalle.lab.figures import Grid, Picture, bars, curves, matrix, pictures, scatter
 from minidalle.lab.live import watch
 from minidalle.lab.maps import system_map
@@ -19,6 +21,6 @@ from minidalle.lab.source import show_source
 from minidalle.lab.widgets import explore
 
 __all__ = [
-    "Grid", "Picture", "bars", "curves", "explore", "matrix", "pictures", "scatter", "show_source",
-    "system_map", "watch",
+    "Grid", "Picture", "bars", "curves", "diagrams", "explore", "matrix", "pictures", "scatter",
+    "show_source", "system_map", "watch",
 ]  # fmt: skip

@@ -75,11 +75,17 @@ def canvas(width: float = 7.0, height: float = 2.6, rows: int = 1, columns: int 
     return figure, figure.subplots(rows, columns, **options)
 
 
-def finish(figure: Figure, alt: str) -> Picture:
-    """Turn a figure into a Picture: twice the pixels, so that it is sharp on any screen."""
+def finish(figure: Figure, alt: str, keep_tints: bool = False) -> Picture:
+    """Turn a figure into a Picture: twice the pixels, so that it is sharp on any screen.
+
+    keep_tints: keep the colours of few pixels and pale tints apart, for a sixth more bytes.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
-    image = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    # The median cut is the smaller; it may turn one red cell of a matrix brown.
+    method = Image.Quantize.MAXCOVERAGE if keep_tints else Image.Quantize.MEDIANCUT
+    colours = 256 if keep_tints else 128
+    image = Image.open(buffer).convert("RGB").quantize(colours, method, dither=Image.Dither.NONE)
     return _encode(image, alt, round(figure.get_figwidth() * 100))
 
 

@@ -1,0 +1,63 @@
+"""Drawn diagrams of what each chapter teaches, one function each: `diagrams.pipeline()`.
+
+canvas       boxes, arrows, grids, brackets and labels
+examples     the pictures and codes that diagrams show
+system       pipeline, rerank_funnel, error_split
+latent       three_autoencoders, gumbel_softmax
+dvae         residual_block, picture_to_codes, nearest_prototype
+text         bpe_tree, stream_and_targets
+attention    attention_head, stream_masks, kv_cache
+transformer  transformer_block
+contrast     guidance, clip_towers
+
+Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
+computed from the package. A module is imported when its first diagram is drawn.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minidalle.lab.diagrams.attention import attention_head, kv_cache, stream_masks
+    from minidalle.lab.diagrams.contrast import clip_towers, guidance
+    from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
+    from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
+    from minidalle.lab.diagrams.system import error_split, pipeline, rerank_funnel
+    from minidalle.lab.diagrams.text import bpe_tree, stream_and_targets
+    from minidalle.lab.diagrams.transformer import transformer_block
+
+_HOMES = {
+    "attention_head": "attention",
+    "bpe_tree": "text",
+    "clip_towers": "contrast",
+    "error_split": "system",
+    "guidance": "contrast",
+    "gumbel_softmax": "latent",
+    "kv_cache": "attention",
+    "nearest_prototype": "dvae",
+    "picture_to_codes": "dvae",
+    "pipeline": "system",
+    "rerank_funnel": "system",
+    "residual_block": "dvae",
+    "stream_and_targets": "text",
+    "stream_masks": "attention",
+    "three_autoencoders": "latent",
+    "transformer_block": "transformer",
+}
+__all__ = [
+    "attention_head", "bpe_tree", "clip_towers", "error_split", "guidance", "gumbel_softmax",
+    "kv_cache", "nearest_prototype", "picture_to_codes", "pipeline", "rerank_funnel",
+    "residual_block", "stream_and_targets", "stream_masks", "three_autoencoders",
+    "transformer_block",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import a diagram's module when the diagram is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"no diagram {name!r}; there are: {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
