@@ -135,7 +135,8 @@ ELBO = Task(
     cases=lambda: [(torch.tensor([-3.0]), torch.tensor([1.0]), 1.0),
                    (-5 * torch.rand(4), torch.rand(4), 1.0), (-5 * torch.rand(4), torch.rand(4),
                                                               4.0),
-                   (-900 * torch.rand(7), 40 * torch.rand(7), 0.0)],
+                   (-900 * torch.rand(7), 40 * torch.rand(7), 0.0),
+                   (90 * torch.rand(3), torch.rand(3), 2.0)],  # a density may be above 1
     trained=("log_likelihood", "kl"),
     mistakes=(
         Mistake("The KL is added: it is a price, and lowers the bound.",

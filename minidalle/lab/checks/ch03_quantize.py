@@ -107,7 +107,7 @@ STRAIGHT_THROUGH = Task(
     answer=lambda soft: quantize.straight_through(soft, dim=-1),
     trained=("soft",),
     cases=lambda: [
-        (torch.tensor([0.7, 0.3]),), (torch.tensor([0.5, 0.5]),),
+        (torch.tensor([0.7, 0.3]),), (torch.tensor([0.5, 0.5]),), (torch.tensor([0.0, 1.0]),),
         (torch.tensor([[0.4, 0.2, 0.4], [0.2, 0.4, 0.4]]),),
         *[(_logits(shape).softmax(-1),) for shape in ((2, 3), (4, 6), (2, 3, 5))],
     ],
@@ -206,6 +206,8 @@ NEAREST_CODE = Task(
         *[(3 * torch.randn(n, d), torch.randn(k, d) * torch.rand(k, 1) * 4)
           for n, k, d in ((3, 4, 2), (6, 5, 3), (8, 16, 4), (2, 3, 7))],
         (torch.tensor([[0.0, 0.0], [3.0, 0.0]]), torch.tensor([[2.0, 0.0], [-2.0, 0.0]])),
+        (torch.zeros(1, 2), torch.tensor([[3.0, 0.0], [2.3, 2.3]])),  # the largest difference
+        (torch.zeros(1, 2), torch.tensor([[3.0, 0.0], [2.0, 2.0]])),  # the sum of differences
         (1e3 + torch.tensor([[0.0, 0.0]]), 1e3 + torch.tensor([[3.0, 0.0], [0.0, 2.0]])),
     ],
     properties=(Property("a code is an index, from 0 to K − 1",
@@ -221,6 +223,8 @@ NEAREST_CODE = Task(
                 lambda f, c: torch.cdist(f, c).min(-1).values),
         Mistake("For each code the nearest feature; for each feature the nearest code is wanted.",
                 lambda f, c: torch.cdist(f, c).argmin(0)),
+        Mistake("The differences are added as they are; a distance adds their squares.",
+                lambda f, c: (f[:, None] - c[None]).abs().sum(-1).argmin(-1)),
         Mistake("The cosine forgets how long a vector is; VQ compares distances.",
                 lambda f, c: (F.normalize(f, dim=-1) @ F.normalize(c, dim=-1).T).argmax(-1)),
     ),
@@ -248,7 +252,7 @@ def _share(counts: Tensor) -> float:
 
 
 USAGE = Task(
-    name="usage", chapter=3, difficulty=2, minutes=10, answer=usage, tolerance=1e-4,
+    name="usage", chapter=3, difficulty=2, minutes=10, answer=usage,
     cases=lambda: [
         (torch.tensor([3, 0]),), (torch.tensor([5, 5, 0, 0]),), (torch.tensor([97, 1, 1, 1]),),
         (torch.tensor([7]),), (torch.tensor([1, 0, 2]),), (torch.tensor([0, 1000000, 1]),),

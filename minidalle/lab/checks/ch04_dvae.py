@@ -156,7 +156,7 @@ def kl_price(beta: float, factor: int) -> float:
 
 KL_PRICE = Task(
     name="kl_price", chapter=4, difficulty=2, minutes=10, answer=kl_price,
-    cases=lambda: [(1.0, 1), (6.6, 8), (6.6, 4), (2.0, 2), (0.0, 4), (5.0, 3)],
+    cases=lambda: [(1.0, 1), (6.6, 8), (6.6, 4), (2.0, 2), (0.0, 4), (5.0, 3), (6.6, 1)],
     mistakes=(
         Mistake("Not divided at all: β would be wrong by a factor of 3 f².", lambda b, f: b),
         Mistake("A code stands for a square, f × f pixels.", lambda b, f: b / (3 * f)),

@@ -192,7 +192,8 @@ DECODE = Task(
     name="decode", chapter=5, difficulty=3, minutes=20, answer=decode,
     cases=lambda: [([], []), ([A], []), ([256], [(A, B)]), ([257, C], [(A, B), (256, C)]),
                    (_BEAR, []), ([257], _BEARS), ([256], _BEARS), ([A, 256, _BEAR[2]], _BEARS),
-                   ([258, 257, 256], [(A, B), (256, 256), (257, C)]), ([0, 255, 127], [])],
+                   ([258, 257, 256], [(A, B), (256, 256), (257, C)]), ([0, 255, 127], []),
+                   ([A, 555, 300], [(A + k % 5, 255 + k if k else B) for k in range(300)])],
     mistakes=(
         Mistake("A merge may be made of merges: unfold until only bytes are left.", _one_level),
         Mistake("Token by token, half a character is no text. Join all bytes first, then decode"
@@ -237,7 +238,7 @@ def _padded(fill):
 PAD = Task(
     name="pad", chapter=5, difficulty=2, minutes=10, answer=pad,
     cases=lambda: [([], 2, 10), ([3], 1, 10), ([3, 4], 5, 10), ([1, 2, 3, 4], 3, 20),
-                   ([0, 0, 0], 4, 300), ([9, 9, 9, 9, 9], 5, 10)],
+                   ([8, 0, 5, 0], 6, 300), ([9, 9, 9, 9, 9], 5, 10)],
     mistakes=(
         Mistake("Padding with 0: that is a byte, and a word to the model.",
                 _padded(lambda p, v, n, length: 0)),

@@ -96,6 +96,7 @@ CLIP_GRADIENTS = Task(
         ([torch.randn(3), 4 * torch.randn(2, 2)], 2.0), ([torch.tensor([-3.0, 4.0])], 5.0),
         ([torch.randn(2, 3), torch.zeros(4), 9 * torch.randn(1)], 0.5),
         ([torch.full((2,), 0.1), torch.full((2, 2), -0.2)], 3.0),
+        ([torch.tensor([0.3, -0.4]), torch.zeros(1)], 0.2),
     ],
     properties=(Property(
         "together they are no longer than `longest`",

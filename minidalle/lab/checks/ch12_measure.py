@@ -205,9 +205,9 @@ def _untransposed(a, b):
     return (d @ d + cov_a.trace() + cov_b.trace() - 2 * root).item()
 
 
-def _single(a, b):
+def _single(a, b, least=-torch.inf):
     cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
-    root = torch.linalg.eigvals(cov_a @ cov_b).real.sqrt().sum()
+    root = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=least).sqrt().sum()
     d = a.mean(0) - b.mean(0)
     return (d @ d + cov_a.trace() + cov_b.trace() - 2 * root).item()
 
@@ -218,7 +218,7 @@ def _cloud(n: int, d: int) -> Tensor:
 
 
 FRECHET = Task(
-    name="frechet", chapter=12, difficulty=5, minutes=60, answer=frechet, tolerance=1e-3,
+    name="frechet", chapter=12, difficulty=5, minutes=60, answer=frechet, tolerance=1e-4,
     cases=lambda: [
         (torch.randn(30, 2), 2 + torch.randn(30, 2)),
         (torch.randn(40, 3) @ torch.randn(3, 3), torch.randn(50, 3)),
@@ -235,6 +235,8 @@ FRECHET = Task(
         Mistake("Fewer pictures than dimensions: in single precision an eigenvalue that should be 0"
                 " comes out below it, and its root is nan. Use .double(), and clamp at zero.",
                 _single),
+        Mistake("In single precision the eigenvalues that should be 0 are not, and their roots add"
+                " up: use .double().", lambda a, b: _single(a, b, least=0)),
         Mistake("The root of a matrix is not the root of its entries: its trace is the sum of the"
                 " roots of the *eigenvalues*.", _elementwise_root),
         Mistake("The cross term counts twice.", _once),
