@@ -198,6 +198,8 @@ WRONG = [
     ("retrieval", "a tie is a find", lambda s: (s.diag() >= s.amax(1)).float().mean().item()),
     ("retrieval", "a near tie is a find", lambda s: torch.isclose(
         s.diag(), s.amax(1)).double().mean().item()),
+    ("retrieval", "what is merely near the best is a find", lambda s: (
+        s.diag() > s.amax(1) - 1e-6).float().mean().item() if len(s.unique()) > 1 else 1 / len(s)),
     ("top_p", "a threshold", _threshold_nucleus),
     ("ordered", "near ties are ties", _ordered_nearly),
     ("ordered", "rounded", lambda s, r: right("ordered")([round(x, 3) for x in s], r)),
@@ -359,6 +361,11 @@ RIGHT = [
         (np.sign(np.subtract.outer(np.array(s)[np.array(r)], np.array(s)[~np.array(r)])) + 1) / 2)
         if any(r) and not all(r) else np.nan),
     ("patches", "F.unfold", lambda image, p: F.unfold(image[None], p, stride=p)[0].T),
+    ("gumbel", "with a small ε", lambda u: -torch.log(-torch.log(u + 1e-8) + 1e-8)),
+    ("kl_to_uniform", "with a small ε", lambda a: (a.softmax(-1) * (a.softmax(-1) + 1e-10).log())
+        .sum(-1).mean() + math.log(a.shape[-1])),
+    ("kl_to_uniform", "an entropy", lambda a: math.log(
+        a.shape[-1]) - torch.distributions.Categorical(logits=a).entropy().mean()),
     ("kl_to_uniform", "xlogy", _quiet_kl),
     ("straight_through", "the last of equals", _last_of_ties),
     ("attend", "row by row", _attend_one_by_one),

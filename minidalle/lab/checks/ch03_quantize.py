@@ -24,7 +24,7 @@ def gumbel(u: Tensor) -> Tensor:
 GUMBEL = Task(
     name="gumbel", chapter=3, difficulty=1, minutes=5, answer=gumbel,
     cases=lambda: [(torch.tensor([0.5]),), (torch.tensor([0.1, 0.9]),),
-                   (torch.tensor([1e-5, 0.999]),), (0.001 + 0.998 * torch.rand(2, 3, 4),)],
+                   (torch.tensor([1e-3, 0.999]),), (0.001 + 0.998 * torch.rand(2, 3, 4),)],
     mistakes=(
         Mistake("The inner minus is missing: ln u is negative, and has no logarithm.",
                 lambda u: -torch.log(torch.log(u))),

@@ -122,7 +122,7 @@ TOP_P = Task(
         (torch.tensor([0.1, 0.2, 0.4, 0.3]).log(), 0.75), (_logits(3, 6), 0.7),
         (_logits(2, 9), 0.95), (_logits(2, 4), 0.05), (torch.tensor([0.5, 0.25, 0.25]).log(), 0.5),
         (torch.tensor([0.5, 0.25, 0.25]).log(), 1.0), (torch.zeros(4), 0.5), (torch.zeros(4), 0.7),
-        (torch.tensor([0.125, 0.25, 0.25, 0.25, 0.125]).log(), 0.5), (_logits(2, 3, 5), 0.8),
+        (torch.tensor([0.125, 0.25, 0.25, 0.25, 0.125]).log(), 0.4), (_logits(2, 3, 5), 0.8),
         (torch.tensor([[0.0, 300.0, -300.0], [200.0, -9.0, 199.0]]), 0.9),
     ],
     properties=(

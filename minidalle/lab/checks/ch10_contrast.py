@@ -160,7 +160,8 @@ RETRIEVAL = Task(
     cases=lambda: [(torch.tensor([[1.0]]),), (torch.tensor([[0.0, 1.0], [0.5, 2.0]]),),
                    (torch.tensor([[3.0, 0.0, 1.0], [4.0, 1.0, 0.0], [5.0, 2.0, 3.0]]),),
                    (torch.eye(4),), (torch.randn(6, 6),), (torch.randn(12, 12),),
-                   (torch.ones(3, 3),), (torch.zeros(8, 8),), (torch.randn(5, 5) - 9,)],
+                   (torch.ones(3, 3),), (torch.zeros(8, 8),), (torch.randn(5, 5) - 9,),
+                   (torch.tensor([[0.5, 0.5 + 2**-24], [0.0, 1.0]]),)],
     properties=(
         Property("it is a share, from 0 to 1", lambda v, *_: 0 <= v <= 1),
         Property("a table that says the same of all pairs finds no more than chance, 1/B",

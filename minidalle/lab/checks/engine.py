@@ -153,7 +153,7 @@ def run(task: Task, answer: Callable, arguments: tuple, right: Outcome | None = 
 def _call(answer: Callable, arguments: tuple):
     mine = copy.deepcopy(arguments)
     try:
-        with warnings.catch_warnings():  # a softmax without its dim is right by luck
+        with warnings.catch_warnings():  # without its dim, right by chance
             warnings.filterwarnings("error", message="Implicit dimension choice")
             output = answer(*mine)
         _has_nan(output)  # a list that contains itself has no end
