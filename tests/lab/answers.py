@@ -241,6 +241,7 @@ WRONG = [
     ("psnr", "a mean of rows", lambda x, y: -10 * (x - y).square().mean(-1).log10().mean()),
     # types
     ("patches", "half precision", lambda x, p: right("patches")(x.half(), p).float()),
+    ("pad", "int32", lambda ids, n, v: right("pad")(ids, n, v).int()),
     ("place", "a division with a remainder", lambda i, grid: (i / grid, i % grid)),
     ("causal_mask", "numbers for truth values", lambda n: np.tri(n)),
     ("rank", "similarities", lambda images, text: sorted((images @ text).tolist())[::-1]),

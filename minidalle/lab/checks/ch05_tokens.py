@@ -239,6 +239,7 @@ PAD = Task(
     name="pad", chapter=5, difficulty=2, minutes=10, answer=pad,
     cases=lambda: [([], 2, 10), ([3], 1, 10), ([3, 4], 5, 10), ([1, 2, 3, 4], 3, 20),
                    ([8, 0, 5, 0], 6, 300), ([9, 9, 9, 9, 9], 5, 10)],
+    properties=(Property("tokens are int64", lambda row, *_: row.dtype == torch.int64),),
     mistakes=(
         Mistake("Padding with 0: that is a byte, and a word to the model.",
                 _padded(lambda p, v, n, length: 0)),

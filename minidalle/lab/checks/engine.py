@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from minidalle.lab.checks.values import apart, equal, has_nan, kind, normalise, show
 from minidalle.lab.figures import matrix
 
 PASSED, NOT_STARTED, WRONG = "passed", "not started", "not yet"
@@ -156,7 +156,7 @@ def _call(answer: Callable, arguments: tuple):
         with warnings.catch_warnings():  # without its dim, right by chance
             warnings.filterwarnings("error", message="Implicit dimension choice")
             output = answer(*mine)
-        _has_nan(output)  # a list that contains itself has no end
+        has_nan(output)  # a list that contains itself has no end
     except NotImplementedError as error:
         return error
     except Exception as error:  # whatever a student's code raises is shown, not raised
@@ -209,7 +209,7 @@ def first_failure(task: Task, cases: list, got: list, expected: list) -> tuple |
 
 def _diagnosis(task: Task, cases: list, got: list, expected: list) -> str | None:
     """The first mistake that does the same on all inputs; else on those that give no nan."""
-    odd = [isinstance(g.output, Raised) or _has_nan(g.output) for g in got]
+    odd = [isinstance(g.output, Raised) or has_nan(g.output) for g in got]
     clear = [
         not o and not _passes(task, *case)
         for o, *case in zip(odd, cases, got, expected, strict=True)
@@ -234,7 +234,7 @@ def _alike(task: Task, arguments: tuple, a: Outcome, b: Outcome, right: Outcome)
     if isinstance(a.output, Raised) or isinstance(b.output, Raised):
         return a.output == b.output
     if kind(a.output) == kind(b.output) and equal(a.output, b.output, task.tolerance):
-        return _has_nan(a.output) or equal(a.gradients, b.gradients, 10 * task.tolerance)
+        return has_nan(a.output) or equal(a.gradients, b.gradients, 10 * task.tolerance)
     return all(_passes(task, arguments, outcome, right) for outcome in (a, b))
 
 
@@ -260,7 +260,7 @@ def _has_shape(task: Task, arguments: tuple, got: Outcome, right: Outcome) -> st
 
 
 def _has_value(task: Task, arguments: tuple, got: Outcome, right: Outcome) -> str | None:
-    if _has_nan(got.output) and not _has_nan(right.output):
+    if has_nan(got.output) and not has_nan(right.output):
         return "it returned nan"
     for wanted in task.properties:
         if not _holds(wanted, got.output, arguments):
@@ -290,14 +290,6 @@ def _has_gradient(task: Task, arguments: tuple, got: Outcome, right: Outcome) ->
     return None
 
 
-def _has_nan(value) -> bool:
-    if isinstance(value, list | tuple):
-        return any(map(_has_nan, value))
-    if isinstance(value, Tensor):
-        return bool(value.isnan().any())
-    return isinstance(value, float) and value != value
-
-
 RUNGS = (_runs, _has_shape, _has_value, _has_gradient)
 
 
@@ -318,7 +310,7 @@ def _compare(task: Task, got, right) -> tuple[list[tuple[str, str]], dict]:
     tensors = isinstance(got, Tensor) and isinstance(right, Tensor)
     if not tensors or got.shape != right.shape or got.numel() == 1:
         return [("got", show(got)), ("expected", show(right))], {}
-    off = _apart(got, right, task.tolerance)
+    off = apart(got, right, task.tolerance)
     differs = ("differs", f"in {int(off.sum())} of {off.numel()} entries")
     if got.ndim != 2 or got.numel() < 9:
         return [("got", show(got)), ("expected", show(right)), differs], {}
@@ -326,105 +318,3 @@ def _compare(task: Task, got, right) -> tuple[list[tuple[str, str]], dict]:
     at = f"{task.axes[1]} {row}: "
     lines = [("got", at + show(got[row])), ("expected", at + show(right[row])), differs]
     return lines, {"yours": got, "expected": right, "where they differ": off}
-
-
-# --- Values: their kind, their equality, their look -----------------------------------------------
-
-
-def normalise(value, like):
-    """A value in the type of another, where numpy, lists, tuples and scalars say the same."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = torch.as_tensor(value) if value.dtype.kind in "biuf" else value.tolist()
-    if isinstance(like, Tensor) and isinstance(value, list | tuple | range):
-        return _stacked(list(value), like)
-    if isinstance(like, list | tuple):
-        if isinstance(value, Tensor) and value.ndim:
-            value = list(value)
-        if isinstance(value, list | tuple):
-            inside = [*like, *[None] * len(value)]
-            value = type(like)(map(normalise, value, inside))
-    if isinstance(like, dict) and isinstance(value, dict):
-        return {k: normalise(v, like.get(k)) for k, v in value.items()}
-    if isinstance(like, bool | int | float) and isinstance(value, Tensor) and not value.ndim:
-        return value.item()
-    return value
-
-
-def _stacked(value: list, like: Tensor):
-    """Nested lists of numbers, or of tensors, as one tensor; as they are where they make none."""
-    try:
-        if not value:
-            return like.new_zeros(0)
-        return torch.stack([
-            _stacked(list(v), like) if isinstance(v, list | tuple | range) else torch.as_tensor(v)
-            for v in value
-        ])  # fmt: skip
-    except (TypeError, ValueError, RuntimeError):
-        return value
-
-
-def kind(value) -> str:
-    """Type and shape in words, by which two values may be compared at all."""
-    if isinstance(value, Tensor):
-        if value.ndim == 0 and value.dtype != torch.bool:
-            return "a number"
-        sort = "an integer"
-        if value.dtype == torch.bool or value.is_floating_point():
-            sort = "a bool" if value.dtype == torch.bool else "a float"
-        return f"{sort} tensor of shape {tuple(value.shape)}"
-    if isinstance(value, bool):
-        return "True or False"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, dict):
-        return "a dict"  # a Counter is one, and so is a defaultdict
-    if isinstance(value, tuple):
-        return f"{len(value)} values: {', '.join(map(kind, value))}"
-    return f"a {type(value).__name__}"
-
-
-def _apart(a: Tensor, b: Tensor, tolerance: float) -> Tensor:
-    if not (a.is_floating_point() or b.is_floating_point()):
-        return a != b
-    return ~torch.isclose(a.double(), b.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
-
-
-def equal(a, b, tolerance: float) -> bool:
-    """Whether two outputs are the same, numbers within a tolerance."""
-    if isinstance(a, Raised) or isinstance(b, Raised):
-        return isinstance(a, Raised) and isinstance(b, Raised) and a == b
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        try:
-            a, b = torch.as_tensor(a), torch.as_tensor(b)
-        except (TypeError, ValueError, RuntimeError):
-            return False
-        return a.shape == b.shape and not _apart(a, b, tolerance).any()
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(equal(x, y, tolerance) for x, y in zip(a, b, strict=True))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k], tolerance) for k in a)
-    if isinstance(a, int) and isinstance(b, int):
-        return a == b and type(a) is type(b)
-    numbers = (int, float)
-    if isinstance(a, numbers) and isinstance(b, numbers):
-        return abs(a - b) <= tolerance * (1 + abs(b)) or a == b or (a != a and b != b)
-    return type(a) is type(b) and a == b
-
-
-def show(value, most: int = 60) -> str:
-    """A short text of a value; of a large tensor its shape and its first numbers."""
-    if isinstance(value, Tensor):
-        if value.dtype == torch.bool and value.ndim in (1, 2) and value.numel() <= 144:  # a mask
-            rows = value.tolist() if value.ndim == 2 else [value.tolist()]
-            return " ".join("".join("01"[seen] for seen in row) for row in rows)
-        if value.numel() > 24:
-            first = ", ".join(f"{v:.4g}" for v in value.flatten()[:6].tolist())
-            return f"{kind(value)}: {first}, …"
-        value = value.tolist()
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        inside = ", ".join(show(v, most) for v in value[:most])
-        inside += ", …" if len(value) > most else ""
-        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
-    return repr(value)
