@@ -96,6 +96,14 @@ def test_an_answer_without_a_gradient_is_told_which_argument_lacks_it():
     assert "no gradient reaches `ln_var`" in repr(verdict)
 
 
+def test_a_gradient_is_asked_for_where_a_cell_has_switched_gradients_off():
+    with torch.no_grad():
+        assert check.gaussian_kl(TASKS["gaussian_kl"].answer).passed
+        assert not check.gaussian_kl(
+            lambda mu, v: TASKS["gaussian_kl"].answer(mu, v).detach()
+        ).passed
+
+
 def test_an_answer_that_cannot_be_trained_is_told_in_words():
     verdict = check.elbo(lambda ll, kl, beta: torch.tensor((ll - beta * kl).numpy().mean()))
     assert "in training it raised RuntimeError" in repr(verdict)

@@ -117,7 +117,8 @@ class Outcome:
 def check_answer(task: Task, answer: Callable) -> Verdict:
     """Check an answer level by level; stop at the first that fails."""
     cases, expected = examples(task)
-    got = [run(task, answer, *case) for case in zip(cases, expected, strict=True)]
+    with torch.random.fork_rng(devices=[]):  # whatever an answer draws, the notebook goes on alike
+        got = [run(task, answer, *case) for case in zip(cases, expected, strict=True)]
     if any(isinstance(outcome.output, NotImplementedError) for outcome in got):
         return Verdict(task, NOT_STARTED, (("begin", f"hints: check.hint({task.name!r})"),))
     if failed := first_failure(task, cases, got, expected):
@@ -185,12 +186,13 @@ def _gradients(task: Task, answer: Callable, arguments: tuple) -> dict[str, Tens
     if not leaves:
         return {}
     try:
-        output = answer(*mine)
-        found = [None] * len(leaves)
-        if isinstance(output, Tensor) and output.requires_grad:
-            weights = torch.arange(output.numel()).cos().view_as(output)  # a loss like any other
-            total = (output * weights).sum()
-            found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        with torch.enable_grad():  # a cell may have switched it off
+            output = answer(*mine)
+            found = [None] * len(leaves)
+            if isinstance(output, Tensor) and output.requires_grad:
+                weights = torch.arange(output.numel()).cos().view_as(output)  # any loss will do
+                total = (output * weights).sum()
+                found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     except Exception as error:
         return _raised(answer, error)
     zero = {name: torch.zeros_like(a) for name, a in leaves.items()}
