@@ -61,8 +61,8 @@ def gumbel(u):
 
 
 def gumbel_softmax(logits, noise, tau):
-    y = torch.exp(logits / tau + noise / tau)
-    return y / y.sum(-1, keepdim=True)
+    y = logits / tau + noise / tau
+    return torch.exp(y - y.logsumexp(-1, keepdim=True))
 
 
 def straight_through(soft):
@@ -209,7 +209,8 @@ def place(i, grid):
 
 
 def joint_loss(text_nll, is_word, code_nll, text_weight):
-    return torch.lerp(code_nll.mean(), text_nll[is_word].mean(), text_weight)
+    text = text_nll[is_word].mean() if is_word.any() else torch.zeros(())
+    return torch.lerp(code_nll.mean(), text, text_weight)
 
 
 def block(x, attend, think, norm):
@@ -297,8 +298,9 @@ def contrastive_loss(images, texts, scale):
 
 
 def retrieval(similarity):
-    best = similarity.max(dim=1).values
-    return torch.isclose(similarity.diagonal(), best).double().mean().item()
+    own = similarity.diagonal()
+    others = similarity.clone().fill_diagonal_(-math.inf).amax(1)
+    return np.mean((own > others).numpy())
 
 
 # --- 11
@@ -348,8 +350,9 @@ def lost_where(kept, candidates, chosen):
 def frechet(a, b):
     a, b = a.double(), b.double()
     mean = ((a.mean(0) - b.mean(0)) ** 2).sum()
-    left = torch.linalg.cholesky(torch.cov(a.T))
-    cross = torch.linalg.eigvalsh(left.T @ torch.cov(b.T) @ left).clamp(min=0).sqrt().sum()
+    values, vectors = torch.linalg.eigh(torch.cov(a.T))
+    root = vectors * values.clamp(min=0).sqrt()  # root @ root.T is the covariance
+    cross = torch.linalg.eigvalsh(root.T @ torch.cov(b.T) @ root).clamp(min=0).sqrt().sum()
     return float(mean + torch.cov(a.T).trace() + torch.cov(b.T).trace() - 2 * cross)
 
 

@@ -67,6 +67,58 @@ def test_what_an_answer_raises_is_told_with_its_input():
     assert "it raised ZeroDivisionError" in repr(verdict) and "i = 0, grid = 1" in repr(verdict)
 
 
+def test_what_an_answer_raises_is_told_with_the_students_own_line():
+    """Catches a line of the library that the student never wrote."""
+
+    def top_k(logits, k):
+        wrong = k + 100
+        return logits.topk(wrong).values
+
+    first = top_k.__code__.co_firstlineno
+    problem = dict(check.top_k(top_k).lines)["problem"]
+    assert problem.startswith("it raised RuntimeError")
+    assert problem.endswith(f"(line {first + 2}: return logits.topk(wrong).values)")
+
+
+def test_the_smallest_input_that_fails_is_shown_whatever_is_wrong_with_it():
+    """Catches a broken rule of a large input that hides a wrong value of a small one."""
+
+    def kl_to_uniform(logits):
+        return logits.sum() * 0 + (0.5 if len(logits) == 1 else -1)
+
+    verdict = dict(check.kl_to_uniform(kl_to_uniform).lines)
+    assert verdict["problem"] == "another value than expected"
+    assert verdict["input"] == "logits = [[0, 0]]"
+
+
+def test_an_answer_without_a_gradient_is_told_which_argument_lacks_it():
+    verdict = check.gaussian_kl(lambda mu, v: TASKS["gaussian_kl"].answer(mu, v.detach()))
+    assert "no gradient reaches `ln_var`" in repr(verdict)
+
+
+def test_a_gradient_is_asked_for_where_a_cell_has_switched_gradients_off():
+    with torch.no_grad():
+        assert check.gaussian_kl(TASKS["gaussian_kl"].answer).passed
+        assert not check.gaussian_kl(
+            lambda mu, v: TASKS["gaussian_kl"].answer(mu, v).detach()
+        ).passed
+
+
+def test_an_answer_that_cannot_be_trained_is_told_in_words():
+    verdict = check.elbo(lambda ll, kl, beta: torch.tensor((ll - beta * kl).numpy().mean()))
+    assert "in training it raised RuntimeError" in repr(verdict)
+
+
+def test_a_mistake_is_diagnosed_where_another_input_gives_nan():
+    """A student who forgets ln K and takes ln 0 as well is told of both in turn."""
+
+    def kl_to_uniform(logits):
+        q = logits.softmax(-1)
+        return (q * q.log()).sum(-1).mean()
+
+    assert "ln K is missing" in repr(check.kl_to_uniform(kl_to_uniform))
+
+
 def test_an_answer_that_forgets_to_return():
     assert "is there a return?" in repr(check.place(lambda i, grid: None))
 

@@ -29,19 +29,28 @@ THING_HOLDS = Task(
         (Thing("car", None, None), _SEEN), (Thing("car", "red", None), _SEEN), (_SEEN, _SEEN),
         (Thing("dog", None, None), _SEEN), (Thing("car", "blue", None), _SEEN),
         (Thing("car", None, "big"), _SEEN), (Thing("car", "red", "big"), _SEEN),
-        (Thing("dog", "red", "small"), _SEEN),
+        (Thing("dog", "red", "small"), _SEEN), (Thing(None), _SEEN),
+        (Thing(None, "red", "small"), _SEEN), (Thing(None, "blue", None), _SEEN),
+        (Thing(None, None, "big"), _SEEN), (Thing(None, None, "big"), Thing("dog", "blue", "big")),
+        (Thing("dog", "blue", None), Thing("dog", "blue", "big")),
     ],
     mistakes=(
         Mistake("None means \"not stated\", and what is not stated cannot be wrong; you ask for"
                 " equality of everything.", lambda a, b: a == b),
         Mistake("The kind alone is compared; a blue car is no red one.",
-                lambda a, b: a.kind == b.kind),
+                lambda a, b: a.kind in (None, b.kind)),
         Mistake("The size is forgotten.",
-                lambda a, b: a.kind == b.kind and a.colour in (None, b.colour)),
+                lambda a, b: a.kind in (None, b.kind) and a.colour in (None, b.colour)),
         Mistake("One fact that holds is not enough: all that are stated must hold.",
                 lambda a, b: a.kind == b.kind or a.colour == b.colour or a.size == b.size),
+        Mistake("`any` where `all` is meant: a fact left open holds, and then so does everything.",
+                lambda a, b: a.kind in (None, b.kind) or a.colour in (None, b.colour) or a.size in (
+                    None, b.size)),
         Mistake("A fact that is left open is counted as wrong.",
                 lambda a, b: a.kind == b.kind and a.colour == b.colour and a.size in (
+                    None, b.size)),
+        Mistake("The kind may be left open too: None in `stated` is no kind.",
+                lambda a, b: a.kind == b.kind and a.colour in (None, b.colour) and a.size in (
                     None, b.size)),
     ),
     hints=(
@@ -64,9 +73,10 @@ DICE = Task(
     cases=lambda: [
         (torch.tensor([1.0]), torch.tensor([1.0])), (torch.tensor([2.0]), torch.tensor([1.0])),
         (torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0])), (torch.rand(6), torch.rand(6)),
+        (torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])), (torch.randn(9), torch.randn(9)),
     ],
     properties=(Property("of non-negative vectors it lies between 0 and 1",
-                         lambda v, *_: -1e-6 <= v <= 1 + 1e-6),),
+                         lambda v, d, p: -1e-6 <= v <= 1 + 1e-6 or (d * p).min() < 0),),
     mistakes=(
         Mistake("That is the cosine: it forgives a drawing that is only faintly there.",
                 lambda d, p: (d @ p / (d.norm() * p.norm())).item()),
@@ -94,6 +104,11 @@ def same_facts(a: str, b: str) -> bool:
     return parse(a) == parse(b)
 
 
+def _unsized(caption: str) -> tuple:
+    facts = parse(caption)
+    return [(t.kind, t.colour) for t in facts.things], facts.relation, facts.place
+
+
 def _kinds(caption: str) -> Counter:
     return Counter(t.kind for t in parse(caption).things)
 
@@ -106,13 +121,18 @@ SAME_FACTS = Task(
         ("a red car on the grass", "a red car in the snow"), ("a car", "a red car"),
         ("two dogs", "a dog"), ("a dog left of a cat", "a cat right of a dog"),
         ("a dog left of a cat", "a cat left of a dog"), ("a dog above a cat", "a dog and a cat"),
-        ("in the snow, a dog", "a dog standing in the snow"),
+        ("in the snow, a dog", "a dog standing in the snow"), ("a big dog", "a small dog"),
+        ("a big dog", "a dog"), ("a big dog", "one large dog"), ("three dogs", "two dogs"),
+        ("three dogs", "3 dogs"), ("a red dog and a blue cat", "a blue dog and a red cat"),
+        ("two red dogs", "two dogs"),
     ],
     mistakes=(
         Mistake("Different words may state the same facts: parse both captions first.",
                 lambda a, b: a == b),
         Mistake("Only the kinds are compared; colours, sizes, places and relations are facts too.",
                 lambda a, b: _kinds(a) == _kinds(b)),
+        Mistake("The size is left out: a big dog is no small one.", lambda a, b: _unsized(a) == (
+            _unsized(b))),
         Mistake("The place is left out.", lambda a, b: (parse(a).things, parse(a).relation) == (
             parse(b).things, parse(b).relation)),
         Mistake("The relation is left out: who stands left of whom is a fact.",
@@ -148,6 +168,10 @@ SHOWS_HELD_OUT = Task(
         ((Thing("cat", "red", "small"), Thing("dog", "blue", "small")), _HELD),
         ((Thing("car", "green", "big"), Thing("cat", "red", "small")), _HELD),
         ((Thing("car", "blue", "small"), Thing("dog", "green", "small")), _HELD),
+        ((Thing("cat", "red", "big"), Thing("dog", "blue", "big"), Thing("cat", "red", "big")),
+         _HELD),
+        ((Thing("cat", "red", "small"),), frozenset({("cat", "red")})),
+        ((Thing("car", "green", "small"),), frozenset()),
     ],
     mistakes=(
         Mistake("One held-out pair anywhere in the picture spoils it for training: any, not all.",

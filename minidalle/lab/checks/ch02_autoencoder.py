@@ -25,7 +25,10 @@ def log_normal(x: Tensor, mean: Tensor, scale: float) -> Tensor:
 LOG_NORMAL = Task(
     name="log_normal", chapter=2, difficulty=1, minutes=10, answer=log_normal,
     cases=lambda: [(torch.zeros(1), torch.zeros(1), 1.0), (torch.ones(1), torch.zeros(1), 2.0),
-                   (torch.randn(5), torch.randn(5), 0.3)],
+                   (torch.randn(5), torch.randn(5), 0.3),
+                   (torch.tensor([40.0]), torch.zeros(1), 1.0),  # its density underflows
+                   (torch.randn(2, 3, 4), torch.randn(2, 3, 4), 1.5)],
+    trained=("mean",),
     mistakes=(
         Mistake("ln scale is missing: a wide Gaussian is lower everywhere.",
                 lambda x, m, s: -0.5 * ((x - m) / s) ** 2 - 0.5 * LN_2PI),
@@ -35,6 +38,10 @@ LOG_NORMAL = Task(
                 lambda x, m, s: -0.5 * (x - m) ** 2 / s - 0.5 * math.log(s) - 0.5 * LN_2PI),
         Mistake("That is the negative logarithm: the density is largest at its mean.",
                 lambda x, m, s: 0.5 * ((x - m) / s) ** 2 + math.log(s) + 0.5 * LN_2PI),
+        Mistake("The logarithm of the density underflows: far from the mean the density is 0, and"
+                " its logarithm −∞. Take the logarithm factor by factor.",
+                lambda x, m, s: torch.log(torch.exp(-0.5 * ((x - m) / s) ** 2) / (s * math.sqrt(
+                    2 * math.pi)))),
         Mistake("The density itself, not its logarithm: for a picture it would underflow.",
                 lambda x, m, s: torch.exp(-0.5 * ((x - m) / s) ** 2) / (s * math.sqrt(
                     2 * math.pi))),
@@ -52,7 +59,10 @@ LOG_NORMAL = Task(
 REPARAMETERISE = Task(
     name="reparameterise", chapter=2, difficulty=2, minutes=10, answer=vae.reparameterise,
     cases=lambda: [(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([0.5])),
-                   *[(*_pair(n, 3), torch.randn(n, 3)) for n in (1, 4)]],
+                   (torch.tensor([1.0]), torch.tensor([9.0]), torch.tensor([-0.5])),
+                   *[(*_pair(n, 3), torch.randn(n, 3)) for n in (1, 4)],
+                   (torch.randn(2, 3, 4), torch.randn(2, 3, 4), torch.randn(2, 3, 4))],
+    trained=("mu", "ln_var"),
     properties=(Property("the noise is given to you, and a sample lies where it points",
                          lambda z, mu, _, noise: bool(((z - mu) * noise >= 0).all())),),
     mistakes=(
@@ -85,8 +95,10 @@ def gaussian_kl(mu: Tensor, ln_var: Tensor) -> Tensor:
 GAUSSIAN_KL = Task(
     name="gaussian_kl", chapter=2, difficulty=2, minutes=15, answer=gaussian_kl,
     cases=lambda: [(torch.zeros(1, 1), torch.zeros(1, 1)), (torch.ones(1, 1), torch.zeros(1, 1)),
-                   *[_pair(n, d) for n, d in ((2, 2), (3, 5))]],
+                   (torch.zeros(1, 1), torch.full((1, 1), -20.0)),
+                   *[_pair(n, d) for n, d in ((2, 2), (3, 5), (7, 2))]],
     properties=(Property("a KL is never negative", lambda v, *_: float(v) >= -1e-5),),
+    trained=("mu", "ln_var"),
     mistakes=(
         Mistake("Its sign is turned: a KL is never negative. Public VAEs have minimised this.",
                 lambda m, v: -0.5 * (m**2 + v.exp() - 1 - v).sum(1).mean()),
@@ -122,7 +134,10 @@ ELBO = Task(
     name="elbo", chapter=2, difficulty=1, minutes=5, answer=elbo,
     cases=lambda: [(torch.tensor([-3.0]), torch.tensor([1.0]), 1.0),
                    (-5 * torch.rand(4), torch.rand(4), 1.0), (-5 * torch.rand(4), torch.rand(4),
-                                                              4.0)],
+                                                              4.0),
+                   (-900 * torch.rand(7), 40 * torch.rand(7), 0.0),
+                   (90 * torch.rand(3), torch.rand(3), 2.0)],  # a density may be above 1
+    trained=("log_likelihood", "kl"),
     mistakes=(
         Mistake("The KL is added: it is a price, and lowers the bound.",
                 lambda ll, kl, b: (ll + b * kl).mean()),

@@ -23,7 +23,8 @@ def gumbel(u: Tensor) -> Tensor:
 
 GUMBEL = Task(
     name="gumbel", chapter=3, difficulty=1, minutes=5, answer=gumbel,
-    cases=lambda: [(torch.tensor([0.5]),), (torch.tensor([0.1, 0.9]),), (torch.rand(20) + 1e-3,)],
+    cases=lambda: [(torch.tensor([0.5]),), (torch.tensor([0.1, 0.9]),),
+                   (torch.tensor([1e-3, 0.999]),), (0.001 + 0.998 * torch.rand(2, 3, 4),)],
     mistakes=(
         Mistake("The inner minus is missing: ln u is negative, and has no logarithm.",
                 lambda u: -torch.log(torch.log(u))),
@@ -33,6 +34,8 @@ GUMBEL = Task(
                 lambda u: -torch.log(u)),
         Mistake("That is logistic noise, the difference of two Gumbels: right for a coin, not for K"
                 " codes.", lambda u: torch.log(u) - torch.log(1 - u)),
+        Mistake("The logarithm is the natural one, torch.log, and not log₂.",
+                lambda u: -torch.log2(-torch.log2(u))),
     ),
     hints=(
         "It is written at the top of minidalle/quantize.py and in section 2 of the chapter.",
@@ -54,6 +57,8 @@ def _relaxed_cases() -> list[tuple]:
         (torch.tensor([1.0, 0.0]), torch.tensor([0.0, 0.5]), 0.5),
         *[(_logits((n, k)), gumbel(torch.rand(n, k)), tau)
           for n, k, tau in ((1, 3, 1.0), (4, 5, 0.3), (3, 8, 2.0))],
+        (_logits((2, 3, 4)), gumbel(torch.rand(2, 3, 4)), 0.7),
+        (torch.tensor([[90.0, 0.0, 89.0], [-99.0, 9.0, -98.0]]), torch.zeros(2, 3), 0.5),
     ]  # fmt: skip
 
 
@@ -64,6 +69,7 @@ GUMBEL_SOFTMAX = Task(
         Property("every row sums to 1",
                  lambda y, *_: torch.allclose(y.sum(-1), torch.ones(()), atol=1e-4)),
     ),
+    trained=("logits",),
     mistakes=(
         Mistake("Only the logits are divided by τ. The noise belongs to the choice, so it is"
                 " divided as well; else τ changes which code is likely.",
@@ -76,6 +82,10 @@ GUMBEL_SOFTMAX = Task(
                 " K is last.", lambda a, g, tau: torch.softmax((a + g) / tau, 0)),
         Mistake("The noise is subtracted: that samples from another distribution.",
                 lambda a, g, tau: torch.softmax((a - g) / tau, -1)),
+        Mistake("exp(180) is inf in single precision, and inf / inf is nan: torch.softmax subtracts"
+                " the largest of a row first.",
+                lambda a, g, tau: ((a + g) / tau).exp() / ((a + g) / tau).exp().sum(
+                    -1, keepdim=True)),
     ),
     hints=(
         "Section 3: the argmax of the Gumbel-max trick becomes a softmax.",
@@ -88,20 +98,6 @@ GUMBEL_SOFTMAX = Task(
 # --- straight_through -----------------------------------------------------------------------------
 
 
-def straight_through_value_and_gradient(function):
-    """Run an answer forwards and backwards, since only both together tell what it does."""
-
-    def both(soft: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        soft = soft.clone().requires_grad_()
-        hard = function(soft)
-        total = (hard * weight).sum()
-        gradient = torch.autograd.grad(total, soft)[0] if total.requires_grad else None
-        zero = torch.zeros_like(soft)
-        return hard.detach(), zero if gradient is None else gradient
-
-    return both
-
-
 def _one_hot(soft: Tensor) -> Tensor:
     return F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft.dtype)
 
@@ -109,11 +105,18 @@ def _one_hot(soft: Tensor) -> Tensor:
 STRAIGHT_THROUGH = Task(
     name="straight_through", chapter=3, difficulty=3, minutes=15,
     answer=lambda soft: quantize.straight_through(soft, dim=-1),
-    probe=straight_through_value_and_gradient,
+    trained=("soft",),
     cases=lambda: [
-        (torch.tensor([0.7, 0.3]), torch.tensor([1.0, 2.0])),
-        *[(_logits((n, k)).softmax(-1), torch.randn(n, k)) for n, k in ((2, 3), (4, 6))],
+        (torch.tensor([0.7, 0.3]),), (torch.tensor([0.5, 0.5]),), (torch.tensor([0.0, 1.0]),),
+        (torch.tensor([[0.4, 0.2, 0.4], [0.2, 0.4, 0.4]]),),
+        *[(_logits(shape).softmax(-1),) for shape in ((2, 3), (4, 6), (2, 3, 5))],
     ],
+    properties=(
+        Property("exactly one entry of a row is 1 in value, and the others 0",
+                 lambda hard, soft: bool((((hard - 1).abs() < 1e-4).sum(-1) == 1).all())
+                 and torch.allclose(hard.sum(-1), torch.ones(()), atol=1e-4)),
+    ),
+    compared=lambda hard, soft: (hard * soft).sum(-1),  # of two that are largest, either is right
     mistakes=(
         Mistake("Forwards it is right, but no gradient comes back: a one-hot alone knows nothing"
                 " of `soft`.", _one_hot),
@@ -123,6 +126,9 @@ STRAIGHT_THROUGH = Task(
                 lambda soft: _one_hot(soft) + soft),
         Mistake("The sign of the gradient is turned: soft − soft.detach() is wanted, not the other"
                 " way round.", lambda soft: _one_hot(soft) + (soft.detach() - soft)),
+        Mistake("Where two are the largest, both become 1: take the argmax, not all that equal the"
+                " maximum.", lambda soft: (soft == soft.amax(-1, keepdim=True)).float() + (
+                    soft - soft.detach())),
     ),
     hints=(
         "You want the value of one thing and the gradient of another.",
@@ -145,7 +151,9 @@ KL_TO_UNIFORM = Task(
     cases=lambda: [
         (torch.zeros(1, 2),), (torch.tensor([[2.0, 0.0]]),),
         *[(_logits((n, k)),) for n, k in ((3, 4), (5, 3), (2, 9))],
+        (torch.tensor([[300.0, 0.0], [0.0, 0.0]]),),  # a code that is certain
     ],
+    trained=("logits",),
     properties=(
         Property("a KL is never negative", lambda kl, logits: float(kl) >= -1e-5),
         Property("it is at most ln K",
@@ -155,6 +163,13 @@ KL_TO_UNIFORM = Task(
         Mistake("That is the KL the other way round, from uniform to q; F.kl_div's arguments are"
                 " easily swapped.",
                 lambda a: -F.log_softmax(a, -1).mean() - math.log(a.shape[-1])),
+        Mistake("ln 0 is −∞ where a code is certain, and 0 · −∞ is nan: take log_softmax, not the"
+                " logarithm of a softmax.",
+                lambda a: (a.softmax(-1) * a.softmax(-1).log()).sum(-1).mean() + math.log(
+                    a.shape[-1])),
+        Mistake("log₂ counts bits; a KL is in nats here, by the natural logarithm.",
+                lambda a: ((a.softmax(-1) * F.log_softmax(a, -1)).sum(-1).mean() + math.log(
+                    a.shape[-1])) / math.log(2)),
         Mistake("ln K is missing: what you have is the negative entropy, which is below zero.",
                 lambda a: (a.softmax(-1) * F.log_softmax(a, -1)).sum(-1).mean()),
         Mistake("Summed over the rows, not averaged: the value grows with the batch.",
@@ -189,8 +204,15 @@ NEAREST_CODE = Task(
     cases=lambda: [
         (torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0], [9.0, 0.0]])),
         *[(3 * torch.randn(n, d), torch.randn(k, d) * torch.rand(k, 1) * 4)
-          for n, k, d in ((3, 4, 2), (6, 5, 3), (8, 16, 4))],
+          for n, k, d in ((3, 4, 2), (6, 5, 3), (8, 16, 4), (2, 3, 7))],
+        (torch.tensor([[0.0, 0.0], [3.0, 0.0]]), torch.tensor([[2.0, 0.0], [-2.0, 0.0]])),
+        (torch.zeros(1, 2), torch.tensor([[3.0, 0.0], [2.3, 2.3]])),  # the largest difference
+        (torch.zeros(1, 2), torch.tensor([[3.0, 0.0], [2.0, 2.0]])),  # the sum of differences
+        (1e3 + torch.tensor([[0.0, 0.0]]), 1e3 + torch.tensor([[3.0, 0.0], [0.0, 2.0]])),
     ],
+    properties=(Property("a code is an index, from 0 to K − 1",
+                         lambda i, f, codes: bool(((i >= 0) & (i < len(codes))).all())),),
+    compared=lambda i, f, codes: (f - codes[i]).norm(dim=-1),  # of two that are nearest, either
     mistakes=(
         Mistake("You take the farthest: argmin, not argmax, of a distance.",
                 lambda f, c: torch.cdist(f, c).argmax(-1)),
@@ -201,6 +223,8 @@ NEAREST_CODE = Task(
                 lambda f, c: torch.cdist(f, c).min(-1).values),
         Mistake("For each code the nearest feature; for each feature the nearest code is wanted.",
                 lambda f, c: torch.cdist(f, c).argmin(0)),
+        Mistake("The differences are added as they are; a distance adds their squares.",
+                lambda f, c: (f[:, None] - c[None]).abs().sum(-1).argmin(-1)),
         Mistake("The cosine forgets how long a vector is; VQ compares distances.",
                 lambda f, c: (F.normalize(f, dim=-1) @ F.normalize(c, dim=-1).T).argmax(-1)),
     ),
@@ -228,9 +252,10 @@ def _share(counts: Tensor) -> float:
 
 
 USAGE = Task(
-    name="usage", chapter=3, difficulty=2, minutes=10, answer=usage, tolerance=1e-4,
+    name="usage", chapter=3, difficulty=2, minutes=10, answer=usage,
     cases=lambda: [
         (torch.tensor([3, 0]),), (torch.tensor([5, 5, 0, 0]),), (torch.tensor([97, 1, 1, 1]),),
+        (torch.tensor([7]),), (torch.tensor([1, 0, 2]),), (torch.tensor([0, 1000000, 1]),),
         (torch.randint(0, 9, (16,)) + torch.eye(16)[0].long(),),
     ],
     mistakes=(
@@ -238,6 +263,8 @@ USAGE = Task(
                 lambda n: (_share(n), _entropy(n / n.sum()).item())),
         Mistake("Base 2 in the logarithm and base e in the exponential do not undo each other.",
                 lambda n: (_share(n), _entropy(n / n.sum(), torch.log2).exp().item())),
+        Mistake("Base e in the logarithm and base 2 in the power do not undo each other.",
+                lambda n: (_share(n), 2.0 ** _entropy(n / n.sum()).item())),
         Mistake("A number of codes in place of a share: divide by K.",
                 lambda n: (float((n > 0).sum()), _entropy(n / n.sum()).exp().item())),
         Mistake("Counts are no probabilities: divide by their sum before the entropy.",

@@ -12,7 +12,12 @@ from minidalle.lab.checks.engine import Mistake, Property, Task
 
 
 def _pixels() -> list[tuple]:
-    return [(torch.tensor([0.0]),), (torch.tensor([1.0, 0.5]),), (torch.rand(2, 3),)]
+    return [
+        (torch.tensor([0.0]),),
+        (torch.tensor([1.0, 0.5]),),
+        (torch.rand(2, 3),),
+        (torch.rand(2, 3, 4, 5),),
+    ]
 
 
 TO_UNIT = Task(
@@ -43,7 +48,8 @@ def from_unit(y: Tensor) -> Tensor:
 FROM_UNIT = Task(
     name="from_unit", chapter=4, difficulty=1, minutes=5, answer=from_unit,
     cases=lambda: [(torch.tensor([0.1]),), (torch.tensor([0.9, 0.5]),),
-                   (torch.tensor([0.0, 1.0]),), (torch.rand(2, 6),)],
+                   (torch.tensor([0.0, 1.0]),), (torch.tensor([-3.0, 5.0]),), (torch.rand(2, 6),),
+                   (torch.rand(2, 3, 4, 5),)],
     properties=(Property("a picture lies in [0, 1]",
                          lambda y, x: bool((y >= 0).all() and (y <= 1).all())),),
     mistakes=(
@@ -51,6 +57,7 @@ FROM_UNIT = Task(
         Mistake("A decoder may answer outside [ε, 1 − ε]; without a clamp, pixels leave [0, 1].",
                 lambda y: (y - 0.1) / 0.8),
         Mistake("It is clamped at one end only.", lambda y: ((y - 0.1) / 0.8).clamp(min=0)),
+        Mistake("It is clamped at the other end only.", lambda y: ((y - 0.1) / 0.8).clamp(max=1)),
         Mistake("You divide before you subtract: undo the steps in reverse order.",
                 lambda y: (y / 0.8 - 0.1).clamp(0, 1)),
         Mistake("The slope is 1 − 2ε, not 1 − ε.", lambda y: ((y - 0.1) / 0.9).clamp(0, 1)),
@@ -75,10 +82,14 @@ def _nll(x, mu, ln_b, sigmoid=True, sign=-1, two=True, distance=lambda d: d.abs(
 LOGIT_LAPLACE_NLL = Task(
     name="logit_laplace_nll", chapter=4, difficulty=3, minutes=20, answer=dvae.logit_laplace_nll,
     cases=lambda: [
-        (torch.tensor([0.5]), torch.tensor([0.0]), torch.tensor([0.0])),
+        (torch.tensor([0.5]), torch.tensor([1.0]), torch.tensor([0.0])),
         (torch.tensor([0.2, 0.8]), torch.tensor([0.0, 2.0]), torch.tensor([0.3, -0.7])),
         (0.1 + 0.8 * torch.rand(3, 4), torch.randn(3, 4), torch.randn(3, 4)),
+        (torch.tensor([0.1, 0.9, 0.5]), torch.tensor([30.0, -30.0, 3.0]),
+         torch.tensor([-4.0, 4.0, 0.0])),  # far out the density itself underflows
+        (0.1 + 0.8 * torch.rand(2, 3, 2, 2), torch.randn(2, 3, 2, 2), torch.randn(2, 3, 2, 2)),
     ],
+    trained=("mu", "ln_b"),
     mistakes=(
         Mistake("x (1 − x), the slope of the sigmoid, is left out: the density no longer has an"
                 " area of 1.", lambda x, m, b: _nll(x, m, b, sigmoid=False)),
@@ -90,6 +101,13 @@ LOGIT_LAPLACE_NLL = Task(
         Mistake("A square in place of the absolute value: that would be a Gaussian's.",
                 lambda x, m, b: _nll(x, m, b, distance=torch.square)),
         Mistake("That is ln f; the loss is −ln f.", lambda x, m, b: -_nll(x, m, b)),
+        Mistake("The logarithm is the natural one, torch.log, and not log₂.",
+                lambda x, m, b: _nll(x, m, b) + (x.log2() - x.log()) + (
+                    (1 - x).log2() - (1 - x).log())),
+        Mistake("Far out the density is 0 in single precision, and its logarithm −∞: take it factor"
+                " by factor.",
+                lambda x, m, b: -torch.log(torch.exp(-(torch.logit(x) - m).abs() / b.exp()) / (
+                    2 * b.exp() * x * (1 - x)))),
         Mistake("The 2 of 2b is missing.", lambda x, m, b: _nll(x, m, b, two=False)),
     ),
     hints=(
@@ -107,7 +125,8 @@ _TIMES = (0.0, 1.0, 0.5, 0.25, 1.7, 0.8)
 
 COSINE = Task(
     name="cosine", chapter=4, difficulty=2, minutes=10, answer=dvae.cosine,
-    cases=lambda: [(1.0, 0.0625, t) for t in _TIMES] + [(0.0, 6.6, t) for t in _TIMES],
+    cases=lambda: [(1.0, 0.0625, t) for t in _TIMES] + [(0.0, 6.6, t) for t in _TIMES]
+    + [(-1.0, 2.0, 0.3), (3.0, 3.0, 0.4), (2.0, -5.0, 1.2)],
     mistakes=(
         Mistake("A straight line: with one the paper's training diverged. Half a cosine is due.",
                 lambda a, b, t: a + (b - a) * min(1.0, max(0.0, t))),
@@ -137,7 +156,7 @@ def kl_price(beta: float, factor: int) -> float:
 
 KL_PRICE = Task(
     name="kl_price", chapter=4, difficulty=2, minutes=10, answer=kl_price,
-    cases=lambda: [(1.0, 1), (6.6, 8), (6.6, 4), (2.0, 2)],
+    cases=lambda: [(1.0, 1), (6.6, 8), (6.6, 4), (2.0, 2), (0.0, 4), (5.0, 3), (6.6, 1)],
     mistakes=(
         Mistake("Not divided at all: β would be wrong by a factor of 3 f².", lambda b, f: b),
         Mistake("A code stands for a square, f × f pixels.", lambda b, f: b / (3 * f)),
@@ -163,12 +182,18 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 PSNR = Task(
     name="psnr", chapter=4, difficulty=1, minutes=5, answer=psnr,
     cases=lambda: [(torch.tensor([0.0]), torch.tensor([0.1])),
-                   *[(torch.rand(n), torch.rand(n)) for n in (3, 12)]],
+                   (torch.tensor([0.5, 0.5]), torch.tensor([0.4, 0.2])),
+                   *[(torch.rand(shape), torch.rand(shape)) for shape in ((3,), (3, 4),
+                                                                          (2, 3, 4, 5))]],
     mistakes=(
         Mistake("The root of the mean square: with it, the factor would be 20.",
                 lambda x, y: -10 * (x - y).square().mean().sqrt().log10()),
         Mistake("Natural logarithm; decibels are tenths of a power of ten.",
                 lambda x, y: -10 * (x - y).square().mean().log()),
+        Mistake("log₂ is no decibel: tenths of a power of ten.",
+                lambda x, y: -10 * (x - y).square().mean().log2()),
+        Mistake("The sum in place of the mean: a larger picture would have a smaller PSNR.",
+                lambda x, y: -10 * (x - y).square().sum().log10()),
         Mistake("The sign: a smaller error is a larger PSNR.",
                 lambda x, y: 10 * (x - y).square().mean().log10()),
         Mistake("The absolute error in place of the squared one.",

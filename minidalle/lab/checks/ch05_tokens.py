@@ -22,7 +22,8 @@ def count_pairs(words: list) -> dict:
 COUNT_PAIRS = Task(
     name="count_pairs", chapter=5, difficulty=1, minutes=10, answer=count_pairs,
     cases=lambda: [([],), ([[A]],), ([[A, B]],), ([[A, A, A]],), ([[A, B], [B, A]],),
-                   ([[A, B, A, B], [A, B], [C]],)],
+                   ([[A, B, A, B], [A, B], [C]],), ([[A, A, A, A], [], [B]],),
+                   ([[A, B, C], [A, B, C], [A, B, C]],)],
     mistakes=(
         Mistake("Pairs are counted across the border of two words, where no merge may go.",
                 lambda words: dict(Counter(pairwise([i for w in words for i in w])))),
@@ -73,7 +74,9 @@ REPLACE_PAIR = Task(
     name="replace_pair", chapter=5, difficulty=2, minutes=15, answer=tokenizer.replace_pair,
     cases=lambda: [([], (A, B), 256), ([A, B], (A, B), 256), ([B, A], (A, B), 256),
                    ([A, A, A], (A, A), 256), ([A, B, A, B, C], (A, B), 256),
-                   ([A, A, A, A, A], (A, A), 256), ([C, A, B], (A, B), 300)],
+                   ([A, A, A, A, A], (A, A), 256), ([C, A, B], (A, B), 300),
+                   ([A, A, A, A], (A, A), 256), ([A], (A, B), 256), ([A, A, B, B], (A, B), 256),
+                   ([A, B, C, 256, C], (256, C), 257), ([C, B, A, B, A], (B, A), 256)],
     properties=(
         Property("the new list is never longer", lambda out, ids, *_: len(out) <= len(ids)),
     ),
@@ -126,7 +129,8 @@ ENCODE = Task(
     cases=lambda: [([], _MERGES), ([A], _MERGES), ([A, B], _MERGES), ([A, B, C], _MERGES),
                    ([B, C, A, B], _MERGES), ([A, B, C, A, B, C], _MERGES),
                    ([A, B, B, C, C], _MERGES), ([A, B, C], [(B, C), (A, B)]),
-                   ([A, B, C, B, C], [(B, C), (A, 256), (A, B)])],
+                   ([A, B, C, B, C], [(B, C), (A, 256), (A, B)]), ([A, B, A], []),
+                   ([A, A, A, A, A, A, A], [(A, A), (256, 256), (257, A)])],
     mistakes=(
         Mistake("The leftmost known pair is merged first. The pair that was *learned* first goes"
                 " first; otherwise training and encoding disagree.", _greedy),
@@ -187,7 +191,9 @@ def _one_level(ids, merges):
 DECODE = Task(
     name="decode", chapter=5, difficulty=3, minutes=20, answer=decode,
     cases=lambda: [([], []), ([A], []), ([256], [(A, B)]), ([257, C], [(A, B), (256, C)]),
-                   (_BEAR, []), ([257], _BEARS), ([256], _BEARS), ([A, 256, _BEAR[2]], _BEARS)],
+                   (_BEAR, []), ([257], _BEARS), ([256], _BEARS), ([A, 256, _BEAR[2]], _BEARS),
+                   ([258, 257, 256], [(A, B), (256, 256), (257, C)]), ([0, 255, 127], []),
+                   ([A, 555, 300], [(A + k % 5, 255 + k if k else B) for k in range(300)])],
     mistakes=(
         Mistake("A merge may be made of merges: unfold until only bytes are left.", _one_level),
         Mistake("Token by token, half a character is no text. Join all bytes first, then decode"
@@ -231,7 +237,9 @@ def _padded(fill):
 
 PAD = Task(
     name="pad", chapter=5, difficulty=2, minutes=10, answer=pad,
-    cases=lambda: [([], 2, 10), ([3], 1, 10), ([3, 4], 5, 10), ([1, 2, 3, 4], 3, 20)],
+    cases=lambda: [([], 2, 10), ([3], 1, 10), ([3, 4], 5, 10), ([1, 2, 3, 4], 3, 20),
+                   ([8, 0, 5, 0], 6, 300), ([9, 9, 9, 9, 9], 5, 10)],
+    properties=(Property("tokens are int64", lambda row, *_: row.dtype == torch.int64),),
     mistakes=(
         Mistake("Padding with 0: that is a byte, and a word to the model.",
                 _padded(lambda p, v, n, length: 0)),

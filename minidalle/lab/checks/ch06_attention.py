@@ -22,9 +22,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return scores.masked_fill(~mask, -torch.inf).softmax(-1) @ v
 
 
-def _qkv(n: int, d: int) -> tuple:
+def _qkv(n: int, d: int, chance: float = 0.0, scale: float = 2.0) -> tuple:
+    """Questions, keys, values; the mask is causal but for a chance that any position is seen."""
     mask = torch.ones(n, n, dtype=torch.bool).tril()
-    return 2 * torch.randn(n, d), 2 * torch.randn(n, d), torch.randn(n, d), mask
+    if chance:
+        mask = torch.eye(n, dtype=torch.bool) | (torch.rand(n, n) < chance)
+    return scale * torch.randn(n, d), scale * torch.randn(n, d), torch.randn(n, d), mask
 
 
 def _weights(q, k, mask, scale=True, dim=-1):
@@ -34,8 +37,19 @@ def _weights(q, k, mask, scale=True, dim=-1):
 
 ATTEND = Task(
     name="attend", chapter=6, difficulty=2, minutes=15, answer=attend,
-    cases=lambda: [_qkv(n, d) for n, d in ((1, 2), (2, 2), (3, 4), (6, 8))],
+    cases=lambda: [
+        *[_qkv(n, d) for n, d in ((1, 2), (2, 2), (3, 4), (6, 8))],
+        _qkv(2, 3, chance=1.0), _qkv(4, 3, chance=0.4), _qkv(7, 2, chance=0.4),
+        _qkv(5, 4, chance=0.5, scale=20.0),  # scores of hundreds
+    ],
+    trained=("q", "k", "v"),
     mistakes=(
+        Mistake("You make a causal mask of your own: the one that is given may be another.",
+                lambda q, k, v, m: _weights(q, k, torch.ones_like(m).tril()) @ v),
+        Mistake("exp of a score of hundreds is inf, and inf / inf is nan: torch.softmax subtracts"
+                " the largest first.",
+                lambda q, k, v, m: (lambda e: e / e.sum(-1, keepdim=True))(
+                    (q @ k.mT / q.shape[-1] ** 0.5).exp() * m) @ v),
         Mistake("The √d is missing: with wide vectors the softmax picks one position and stops"
                 " learning.", lambda q, k, v, m: _weights(q, k, m, scale=False) @ v),
         Mistake("You divide by d and not by its square root.",
@@ -226,7 +240,8 @@ def _wrapped(text: int, grid: int, kernel: int) -> Tensor:
 CONVOLUTIONAL_MASK = Task(
     name="convolutional_mask", chapter=6, difficulty=4, minutes=30, answer=convolutional_mask,
     axes=("key", "query"),
-    cases=lambda: [(0, 1, 1), (2, 1, 1), (0, 2, 3), (1, 3, 3), (2, 4, 3), (1, 5, 5), (0, 6, 3)],
+    cases=lambda: [(0, 1, 1), (2, 1, 1), (0, 2, 3), (0, 3, 1), (1, 3, 3), (2, 3, 7), (2, 4, 3),
+                   (1, 5, 5), (0, 6, 3)],
     properties=(_SEES_ITSELF, _NO_FUTURE),
     mistakes=(
         Mistake("It wraps around the edge: the last code of a row is no neighbour of the first of"
@@ -271,7 +286,10 @@ def _attend(q, keys, values):
 
 CACHE_STEP = Task(
     name="cache_step", chapter=6, difficulty=3, minutes=15, answer=cache_step,
-    cases=lambda: [_step_case(n, d) for n, d in ((0, 2), (1, 2), (3, 4), (7, 8))],
+    cases=lambda: [
+        *[_step_case(n, d) for n, d in ((0, 2), (1, 2), (3, 4), (7, 8), (5, 3))],
+        tuple(20 * x for x in _step_case(4, 4)),
+    ],
     mistakes=(
         Mistake("The new key and value are not among those looked at: a position sees itself.",
                 lambda q, k, v, ks, vs: _attend(q, ks, vs) if len(ks) else 0 * q),

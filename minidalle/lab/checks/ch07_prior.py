@@ -15,7 +15,7 @@ def shift(stream: Tensor, start: int) -> tuple[Tensor, Tensor]:
 SHIFT = Task(
     name="shift", chapter=7, difficulty=2, minutes=10, answer=shift,
     cases=lambda: [(torch.tensor([5]), 0), (torch.tensor([5, 6]), 0),
-                   (torch.tensor([3, 1, 4, 1, 5]), 9)],
+                   (torch.tensor([3, 1, 4, 1, 5]), 9), (torch.tensor([7, 7, 7]), 1)],
     properties=(Property("inputs and targets are equally long",
                          lambda out, *_: len(out[0]) == len(out[1])),),
     mistakes=(
@@ -45,7 +45,7 @@ def place(i: int, grid: int) -> tuple[int, int]:
 
 PLACE = Task(
     name="place", chapter=7, difficulty=1, minutes=5, answer=place,
-    cases=lambda: [(0, 1), (1, 2), (2, 2), (5, 4), (11, 4), (143, 12)],
+    cases=lambda: [(0, 1), (1, 2), (2, 2), (5, 4), (8, 3), (11, 4), (143, 12)],
     mistakes=(
         Mistake("Row and column are swapped: codes run along a row first.",
                 lambda i, w: (i % w, i // w)),
@@ -67,13 +67,18 @@ PLACE = Task(
 
 
 def joint_loss(text_nll: Tensor, is_word: Tensor, code_nll: Tensor, text_weight: float) -> Tensor:
-    text = (text_nll * is_word).sum() / is_word.sum()
+    text = (text_nll * is_word).sum() / is_word.sum().clamp(min=1)
     return text_weight * text + (1 - text_weight) * code_nll.mean()
 
 
-def _losses(b: int, t: int, n: int) -> tuple:
+def _losses(b: int, t: int, n: int, weight: float = 1 / 8) -> tuple:
     is_word = torch.arange(t)[None] < torch.randint(1, t + 1, (b, 1))
-    return 3 * torch.rand(b, t), is_word, 3 * torch.rand(b, n), 1 / 8
+    return 3 * torch.rand(b, t), is_word, 3 * torch.rand(b, n), weight
+
+
+def _empty(t, w, c, a):
+    """A mean over words, without a guard where there are none."""
+    return a * (t * w).sum() / w.sum() + (1 - a) * c.mean()
 
 
 JOINT_LOSS = Task(
@@ -82,17 +87,30 @@ JOINT_LOSS = Task(
         (torch.tensor([[2.0]]), torch.tensor([[True]]), torch.tensor([[1.0]]), 1 / 8),
         (torch.tensor([[2.0, 9.0]]), torch.tensor([[True, False]]), torch.tensor([[1.0, 3.0]]),
          1 / 8),
-        _losses(2, 4, 9), _losses(3, 5, 16),
+        (torch.tensor([[2.0, 1.0]]), torch.tensor([[False, False]]), torch.tensor([[1.0, 3.0]]),
+         1 / 8),  # every caption of the batch was dropped
+        (torch.tensor([[2.0], [3.0]]), torch.tensor([[False], [True]]),
+         torch.tensor([[1.0], [4.0]]), 0.25),
+        _losses(2, 4, 9), _losses(3, 5, 16), _losses(4, 6, 4, 0.3),
     ],
+    trained=("text_nll", "code_nll"),
     mistakes=(
         Mistake("Padding is a target for you; the model would spend its text loss on it.",
                 lambda t, w, c, a: a * t.mean() + (1 - a) * c.mean()),
+        Mistake("Where every caption of the batch is empty there is no word to divide by, and 0 / 0"
+                " is nan: is_word.sum().clamp(min=1).", _empty),
         Mistake("Masked, but divided by all positions: the shorter the caption, the smaller its"
                 " loss.", lambda t, w, c, a: a * (t * w).mean() + (1 - a) * c.mean()),
         Mistake("The weights are swapped: an eighth for the text, the rest for the picture.",
-                lambda t, w, c, a: (1 - a) * (t * w).sum() / w.sum() + a * c.mean()),
+                lambda t, w, c, a: joint_loss(t, w, c, 1 - a)),
         Mistake("The weights do not add up to one: the picture has 1 − w.",
-                lambda t, w, c, a: a * (t * w).sum() / w.sum() + c.mean()),
+                lambda t, w, c, a: joint_loss(t, w, c, a) + a * c.mean()),
+        Mistake("The weight is an argument: it need not be an eighth.",
+                lambda t, w, c, a: joint_loss(t, w, c, 1 / 8)),
+        Mistake("A mean of each caption, and then of the captions, gives a word of a short caption"
+                " more weight: all words count alike.",
+                lambda t, w, c, a: a * ((t * w).sum(1) / w.sum(1).clamp(min=1)).mean() + (
+                    1 - a) * c.mean()),
         Mistake("One mean over all positions lets the 144 codes drown the words; each part is"
                 " averaged by itself first.",
                 lambda t, w, c, a: (a * (t * w).sum() + (1 - a) * c.sum()) / (
@@ -101,7 +119,7 @@ JOINT_LOSS = Task(
     hints=(
         "Two means, each over its own kind, then a weighted sum.",
         "The text's mean counts words alone: sum over words, divided by their number.",
-        "w · (text_nll · is_word).sum() / is_word.sum() + (1 − w) · code_nll.mean().",
+        "w · (text_nll · is_word).sum() / is_word.sum().clamp(min=1) + (1 − w) · code_nll.mean().",
     ),
 )  # fmt: skip
 
@@ -126,10 +144,16 @@ def _norm(x: Tensor) -> Tensor:
     return torch.nn.functional.layer_norm(x, x.shape[-1:])
 
 
+def _other_norm(x: Tensor) -> Tensor:
+    return x / (1 + x.square().mean(-1, keepdim=True)).sqrt()
+
+
 BLOCK = Task(
     name="block", chapter=7, difficulty=2, minutes=10, answer=block,
     cases=lambda: [(torch.randn(s, d), _attend, _think, _norm) for s, d in ((1, 2), (2, 4),
-                                                                            (5, 8))],
+                                                                            (5, 8))]
+    + [(torch.randn(3, 4), _think, torch.sin, _other_norm)],
+    trained=("x",),
     mistakes=(
         Mistake("The norm stands after the sum: deep stacks of these do not train without care."
                 " It belongs inside.",
@@ -160,7 +184,7 @@ def count_parameters(width: int, layers: int) -> int:
 
 COUNT_PARAMETERS = Task(
     name="count_parameters", chapter=7, difficulty=2, minutes=10, answer=count_parameters,
-    cases=lambda: [(1, 1), (2, 1), (192, 6), (3968, 64)],
+    cases=lambda: [(1, 1), (2, 1), (3, 2), (192, 6), (3968, 64)],
     mistakes=(
         Mistake("The MLP is left out: 4 D² is the attention alone.",
                 lambda d, n: 4 * n * d**2),

@@ -26,7 +26,7 @@ def _fall(step, steps):
 LEARNING_RATE = Task(
     name="learning_rate", chapter=8, difficulty=2, minutes=15, answer=learning_rate,
     cases=lambda: [(step, 100, 1.0, 10) for step in (0, 4, 9, 10, 50, 75, 99)]
-    + [(3, 20, 0.5, 5)],
+    + [(3, 20, 0.5, 5), (0, 8, 2.0, 1), (1, 4, 3.0, 9), (6, 7, 1e-3, 2)],
     mistakes=(
         Mistake("There is no warm-up: the first steps, when Adam knows nothing yet, are the"
                 " largest.", lambda s, n, p, w: p * _fall(s, n)),
@@ -60,7 +60,8 @@ FOLLOW = Task(
     name="follow", chapter=8, difficulty=1, minutes=5, answer=follow,
     cases=lambda: [(torch.tensor([1.0]), torch.tensor([0.0]), 0.9),
                    (torch.randn(3), torch.randn(3), 0.5 ** 0.5), (torch.randn(2, 2),
-                                                                  torch.randn(2, 2), 0.99)],
+                                                                  torch.randn(2, 2), 0.99),
+                   (torch.randn(2, 3, 4), torch.randn(2, 3, 4), 0.0)],
     mistakes=(
         Mistake("The weights are swapped: with a decay of 0.999 the mean should hardly move.",
                 lambda m, n, d: (1 - d) * m + d * n),
@@ -92,7 +93,10 @@ CLIP_GRADIENTS = Task(
     cases=lambda: [
         ([torch.tensor([3.0, 4.0])], 1.0), ([torch.tensor([3.0, 4.0])], 10.0),
         ([torch.tensor([3.0]), torch.tensor([4.0])], 1.0), ([torch.zeros(2)], 1.0),
-        ([torch.randn(3), 4 * torch.randn(2, 2)], 2.0),
+        ([torch.randn(3), 4 * torch.randn(2, 2)], 2.0), ([torch.tensor([-3.0, 4.0])], 5.0),
+        ([torch.randn(2, 3), torch.zeros(4), 9 * torch.randn(1)], 0.5),
+        ([torch.full((2,), 0.1), torch.full((2, 2), -0.2)], 3.0),
+        ([torch.tensor([0.3, -0.4]), torch.zeros(1)], 0.2),
     ],
     properties=(Property(
         "together they are no longer than `longest`",
@@ -132,7 +136,8 @@ DROP_CAPTIONS = Task(
     name="drop_captions", chapter=8, difficulty=1, minutes=5, answer=drop_captions,
     cases=lambda: [([], [], 0.1), (["a dog"], [0.05], 0.1), (["a dog"], [0.5], 0.1),
                    (["a", "b", "c", "d"], [0.2, 0.05, 0.9, 0.0], 0.1),
-                   (["a", "b", "c"], [0.0, 0.5, 0.99], 1.0), (["a", "b"], [0.0, 0.5], 0.0)],
+                   (["a", "b", "c"], [0.0, 0.5, 0.99], 1.0), (["a", "b"], [0.0, 0.5], 0.0),
+                   (["a", "b", "c"], [0.3, 0.2, 0.1], 0.2), (["", "b"], [0.9, 0.9], 0.5)],
     properties=(Property("no pair is lost: as many captions come out as go in",
                          lambda out, captions, *_: len(out) == len(captions)),),
     mistakes=(

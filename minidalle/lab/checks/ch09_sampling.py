@@ -22,7 +22,9 @@ def temper(logits: Tensor, temperature: float) -> Tensor:
 
 TEMPER = Task(
     name="temper", chapter=9, difficulty=1, minutes=5, answer=temper,
-    cases=lambda: [(torch.tensor([1.0, 0.0]), 0.5), (_logits(2, 4), 2.0), (_logits(3, 5), 0.3)],
+    cases=lambda: [(torch.tensor([1.0, 0.0]), 0.5), (_logits(2, 4), 2.0), (_logits(3, 5), 0.3),
+                   (torch.tensor([[90.0, 89.0, 0.0], [-99.0, -98.0, 9.0]]), 0.5),
+                   (_logits(2, 3, 4), 1.5)],
     properties=(Property("the probabilities of a row sum to 1",
                          lambda p, *_: torch.allclose(p.sum(-1), torch.ones(()), atol=1e-4)),),
     mistakes=(
@@ -33,6 +35,9 @@ TEMPER = Task(
         Mistake("Those are logits still: the softmax is missing.", lambda a, t: a / t),
         Mistake("The softmax runs over the rows.", lambda a, t: (a / t).softmax(0)),
         Mistake("The temperature is ignored.", lambda a, t: a.softmax(-1)),
+        Mistake("exp(180) is inf in single precision, and inf / inf is nan: .softmax(-1) subtracts"
+                " the largest of a row first.",
+                lambda a, t: (a / t).exp() / (a / t).exp().sum(-1, keepdim=True)),
     ),
     hints=(
         "Before the softmax, not after it.",
@@ -55,12 +60,24 @@ def _kept(logits: Tensor, k: int, largest=True, fill=-_INF) -> Tensor:
     return out.scatter(-1, at, logits.gather(-1, at))
 
 
+def _without_ties(out: Tensor, logits: Tensor, k: int) -> Tensor:
+    """Where more than one are the k-th largest, any of them may be kept, or all."""
+    at = logits == logits.topk(k).values[..., -1:]
+    return out.masked_fill(at & (at.sum(-1, keepdim=True) > 1), -_INF)
+
+
 TOP_K = Task(
     name="top_k", chapter=9, difficulty=2, minutes=10, answer=top_k,
     cases=lambda: [(torch.tensor([1.0, 0.0]), 1), (_logits(4), 2), (_logits(3, 6), 3),
-                   (_logits(2, 5), 5)],
-    properties=(Property("exactly k codes of a row are kept",
-                         lambda out, logits, k: bool(((out > -_INF).sum(-1) == k).all())),),
+                   (_logits(2, 5), 5), (_logits(2, 3, 4), 2), (100 * _logits(2, 4), 3),
+                   (torch.tensor([[1.0, 2.0, 2.0, 0.0], [3.0, 0.0, 2.0, 2.0]]), 2)],
+    properties=(
+        Property("at least k codes of a row are kept",
+                 lambda out, logits, k: bool(((out > -_INF).sum(-1) >= k).all())),
+        Property("a code that is kept has its own logit",
+                 lambda out, logits, k: bool(((out == logits) | (out == -_INF)).all())),
+    ),
+    compared=lambda out, logits, k: _without_ties(out, logits, k),
     mistakes=(
         Mistake("Codes cut away have a logit of 0, and exp(0) = 1: set them to −∞.",
                 lambda a, k: _kept(a, k, fill=0.0)),
@@ -69,6 +86,8 @@ TOP_K = Task(
         Mistake("The k *least* likely are kept.", lambda a, k: _kept(a, k, largest=False)),
         Mistake("k is accepted and ignored. Public code has shipped this.",
                 lambda a, k: a.clone()),
+        Mistake("`gather` reads from the places that topk gave; `scatter` writes into them.",
+                lambda a, k: torch.full_like(a, -_INF).gather(-1, a.topk(k).indices)),
         Mistake("The k largest come back, but not in their places: a code is an index.",
                 lambda a, k: a.topk(k).values),
         Mistake("k is read as a share of the codes: \"top-k 0.9\" once kept 71 % of them.",
@@ -102,9 +121,17 @@ TOP_P = Task(
         (torch.tensor([0.6, 0.4]).log(), 0.5), (torch.tensor([0.2, 0.5, 0.3]).log(), 0.6),
         (torch.tensor([0.1, 0.2, 0.4, 0.3]).log(), 0.75), (_logits(3, 6), 0.7),
         (_logits(2, 9), 0.95), (_logits(2, 4), 0.05), (torch.tensor([0.5, 0.25, 0.25]).log(), 0.5),
+        (torch.tensor([0.5, 0.25, 0.25]).log(), 1.0), (torch.zeros(4), 0.5), (torch.zeros(4), 0.7),
+        (torch.tensor([0.125, 0.25, 0.25, 0.25, 0.125]).log(), 0.4), (_logits(2, 3, 5), 0.8),
+        (torch.tensor([[0.0, 300.0, -300.0], [200.0, -9.0, 199.0]]), 0.9),
     ],
-    properties=(Property("at least one code of a row is kept",
-                         lambda out, *_: bool((out > -_INF).any(-1).all())),),
+    properties=(
+        Property("at least one code of a row is kept",
+                 lambda out, *_: bool((out > -_INF).any(-1).all())),
+        Property("a code that is kept has its own logit",
+                 lambda out, logits, p: bool(((out == logits) | (out == -_INF)).all())),
+    ),
+    compared=lambda out, logits, p: out.sort(-1).values,  # of two that are alike, either is right
     mistakes=(
         Mistake("Where the sum is exactly p it is reached, and the next code is one too many.",
                 lambda a, p: _nucleus(a, lambda q, c: c - q <= p)),
@@ -115,6 +142,15 @@ TOP_P = Task(
         Mistake("The sorted logits come back in sorted order: put each into its own place again.",
                 lambda a, p: (lambda o: o.masked_fill(o.softmax(-1).cumsum(-1) - o.softmax(
                     -1) >= p, -_INF))(a.sort(descending=True).values)),
+        Mistake("`gather` by the order sorts once more; to put each logit back into its own place,"
+                " `scatter`.",
+                lambda a, p: (lambda o, i: o.masked_fill(o.softmax(-1).cumsum(-1) - o.softmax(
+                    -1) >= p, -_INF).gather(-1, i))(*a.sort(descending=True))),
+        Mistake("A threshold keeps every code that is as likely as the last that is needed; the"
+                " *fewest* are wanted, and of equals only as many as that.",
+                lambda a, p: a.masked_fill(a < _nucleus(a, lambda q, c: c - q < p).masked_fill(
+                    _nucleus(a, lambda q, c: c - q < p) == -_INF, _INF).amin(
+                        -1, keepdim=True), -_INF)),
         Mistake("The least likely are kept: sort from the largest down.",
                 lambda a, p: -_nucleus(-a, lambda q, c: c - q < p).masked_fill(
                     _nucleus(-a, lambda q, c: c - q < p) == -_INF, _INF)),
@@ -145,10 +181,13 @@ def guide(with_caption: Tensor, empty: Tensor, guidance: float) -> Tensor:
 GUIDE = Task(
     name="guide", chapter=9, difficulty=2, minutes=10, answer=guide,
     cases=lambda: [(torch.tensor([1.0]), torch.tensor([0.0]), g) for g in (0.0, 1.0, 3.0)]
-    + [(torch.tensor([1.0]), torch.tensor([0.5]), 2.0)] + [(_logits(2, 4), _logits(2, 4), 2.5)],
+    + [(torch.tensor([1.0]), torch.tensor([0.5]), 2.0)] + [(_logits(2, 4), _logits(2, 4), 2.5)]
+    + [(_logits(2, 3, 4), _logits(2, 3, 4), -0.5)],
     mistakes=(
         Mistake("Guidance 1 must be the model as it is; you add the difference once too often.",
                 lambda w, e, g: w + g * (w - e)),
+        Mistake("The difference has the wrong sign: it leads from the empty caption *away* from the"
+                " caption.", lambda w, e, g: e + g * (e - w)),
         Mistake("The two are swapped: more guidance leads away from the caption.",
                 lambda w, e, g: w + g * (e - w)),
         Mistake("It does nothing: the empty caption has no say.", lambda w, e, g: w.clone()),
@@ -177,7 +216,9 @@ def prime(codes: Tensor, rows: int) -> Tensor:
 PRIME = Task(
     name="prime", chapter=9, difficulty=1, minutes=5, answer=prime,
     cases=lambda: [(torch.tensor([[7]]), 1), (torch.arange(4).view(2, 2), 1),
-                   (torch.arange(9).view(3, 3), 2), (torch.arange(16).view(4, 4), 0)],
+                   (torch.arange(9).view(3, 3), 2), (torch.arange(16).view(4, 4), 0),
+                   *[(torch.randint(0, 99, (n, n)), r)
+                     for n, r in ((3, 1), (3, 3), (4, 2), (5, 3), (6, 1))]],
     mistakes=(
         Mistake("Those are columns: the stream runs along rows, and only whole upper rows can be"
                 " given.", lambda c, r: c[:, :r].flatten()),

@@ -1,5 +1,7 @@
 """Chapter 10, CLIP: the checks of its exercises."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -15,14 +17,21 @@ def patches(image: Tensor, p: int) -> Tensor:
     return rearrange(image, "c (h p) (w q) -> (h w) (c p q)", p=p, q=p)
 
 
-def _image(c: int, side: int) -> Tensor:
-    return torch.arange(c * side * side, dtype=torch.float32).view(c, side, side)
+def _image(c: int, height: int, width: int) -> Tensor:
+    return (0.7 * torch.arange(c * height * width) - 9).view(c, height, width)
+
+
+def _square_patches(x: Tensor, p: int) -> Tensor:
+    c, side, _ = x.shape
+    squares = x.reshape(c, side // p, p, side // p, p).permute(1, 3, 0, 2, 4)
+    return squares.reshape(-1, c * p * p)
 
 
 PATCHES = Task(
     name="patches", chapter=10, difficulty=3, minutes=15, answer=patches,
-    cases=lambda: [(_image(1, 1), 1), (_image(1, 2), 1), (_image(1, 4), 2), (_image(3, 4), 2),
-                   (_image(3, 6), 2)],
+    cases=lambda: [(_image(1, 1, 1), 1), (_image(1, 2, 2), 1), (_image(1, 4, 4), 2),
+                   (_image(3, 4, 4), 2), (_image(3, 6, 6), 2), (_image(3, 2, 6), 2),
+                   (_image(2, 6, 3), 3), (_image(4, 4, 8), 4)],
     mistakes=(
         Mistake("`view` cuts the memory into runs of pixels, not the picture into squares.",
                 lambda x, p: x.reshape(-1, x.shape[0] * p * p)),
@@ -34,6 +43,8 @@ PATCHES = Task(
         Mistake("p is the side of a patch, and you take it for the number of patches across.",
                 lambda x, p: rearrange(x, "c (h p) (w q) -> (h w) (c p q)",
                                        h=p, w=p) if x.shape[1] % p == 0 else x),
+        Mistake("A picture may be wider than high: height and width have their own names.",
+                lambda x, p: _square_patches(x, p)),
         Mistake("Inside a patch rows and columns are swapped.",
                 lambda x, p: rearrange(x, "c (h p) (w q) -> (h w) (c q p)", p=p, q=p)),
     ),
@@ -57,7 +68,7 @@ COSINES = Task(
     name="cosines", chapter=10, difficulty=1, minutes=10, answer=cosines,
     cases=lambda: [(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 2.0]])),
                    *[(3 * torch.randn(n, d), torch.randn(m, d))
-                     for n, m, d in ((1, 2, 2), (3, 3, 4), (4, 2, 5))]],
+                     for n, m, d in ((1, 2, 2), (3, 3, 4), (4, 2, 5), (5, 3, 2))]],
     properties=(Property("every cosine lies between −1 and 1",
                          lambda s, *_: bool((s.abs() <= 1 + 1e-5).all())),),
     mistakes=(
@@ -84,10 +95,10 @@ COSINES = Task(
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: float) -> Tensor:
-    return clip.contrastive_loss(images, texts, torch.tensor(scale)).total
+    return clip.contrastive_loss(images, texts, torch.as_tensor(scale)).total
 
 
-def _units(b: int, d: int, scale: float) -> tuple:
+def _units(b: int, d: int, scale: float | Tensor) -> tuple:
     return F.normalize(torch.randn(b, d), dim=-1), F.normalize(torch.randn(b, d), dim=-1), scale
 
 
@@ -100,9 +111,17 @@ def _halves(i, t, s):
 CONTRASTIVE_LOSS = Task(
     name="contrastive_loss", chapter=10, difficulty=3, minutes=20, answer=contrastive_loss,
     cases=lambda: [_units(b, d, s) for b, d, s in ((1, 2, 1.0), (2, 2, 1.0), (3, 4, 5.0),
-                                                   (6, 3, 10.0))],
+                                                   (6, 3, 10.0), (4, 9, torch.tensor(14.3)),
+                                                   (5, 2, torch.tensor(100.0)))],
     properties=(Property("it is never negative", lambda v, *_: float(v) >= -1e-6),),
+    trained=("images", "texts", "scale"),  # the scale is learned as well, where it is a tensor
     mistakes=(
+        Mistake("In bits: a loss is in nats, by the natural logarithm.",
+                lambda i, t, s: sum(_halves(i, t, s)) / 2 / math.log(2)),
+        Mistake("At a scale of 100 a softmax underflows, and ln 0 is −∞: take log_softmax or"
+                " F.cross_entropy.",
+                lambda i, t, s: -((s * i @ t.T).softmax(1).log().diag() + (s * i @ t.T).softmax(
+                    0).log().diag()).mean() / 2),
         Mistake("One-sided: each picture finds its caption, but a caption that is near everything"
                 " goes unpunished.", lambda i, t, s: _halves(i, t, s)[0]),
         Mistake("One-sided: each caption finds its picture, but not the other way round.",
@@ -140,9 +159,19 @@ RETRIEVAL = Task(
     name="retrieval", chapter=10, difficulty=2, minutes=10, answer=retrieval,
     cases=lambda: [(torch.tensor([[1.0]]),), (torch.tensor([[0.0, 1.0], [0.5, 2.0]]),),
                    (torch.tensor([[3.0, 0.0, 1.0], [4.0, 1.0, 0.0], [5.0, 2.0, 3.0]]),),
-                   (torch.eye(4),), (torch.randn(6, 6),), (torch.randn(12, 12),)],
-    properties=(Property("it is a share, from 0 to 1", lambda v, *_: 0 <= v <= 1),),
+                   (torch.eye(4),), (torch.randn(6, 6),), (torch.randn(12, 12),),
+                   (torch.ones(3, 3),), (torch.zeros(8, 8),), (torch.randn(5, 5) - 9,),
+                   (torch.tensor([[0.5, 0.5 + 2**-24], [0.0, 1.0]]),)],
+    properties=(
+        Property("it is a share, from 0 to 1", lambda v, *_: 0 <= v <= 1),
+        Property("a table that says the same of all pairs finds no more than chance, 1/B",
+                 lambda v, table: bool((table != table[0, 0]).any()) or v <= 1 / len(table) + 1e-6),
+    ),
+    compared=lambda v, table: v if (table != table[0, 0]).any() or len(table) == 1 else "at chance",
     mistakes=(
+        Mistake("A tie is no find: towers that say the same of every pair would come out perfect."
+                " Compare the argmax with the pair's own index.",
+                lambda s: (s.diag() >= s.amax(1)).float().mean().item()),
         Mistake("For each caption the best picture; asked is, for each picture, the best caption.",
                 lambda s: (s.argmax(0) == torch.arange(len(s))).float().mean().item()),
         Mistake("The number that are right, and a share is wanted.",

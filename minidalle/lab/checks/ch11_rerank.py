@@ -18,7 +18,14 @@ RANK = Task(
     name="rank", chapter=11, difficulty=1, minutes=5, answer=rank,
     cases=lambda: [(torch.tensor([[1.0, 0.0]]), torch.tensor([1.0, 0.0])),
                    (torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1.0, 0.0])),
-                   (torch.randn(5, 3), torch.randn(3)), (torch.randn(9, 4), torch.randn(4))],
+                   (torch.randn(5, 3), torch.randn(3)), (torch.randn(9, 4), torch.randn(4)),
+                   (torch.randn(3, 6), torch.randn(6)),
+                   (torch.tensor([[0.0, 1.0], [2.0, 0.0], [2.0, 5.0], [3.0, 1.0], [2.0, 0.0]]),
+                    torch.tensor([1.0, 0.0]))],
+    properties=(Property("each candidate stands there once",
+                         lambda order, images, _: sorted(order.tolist()) == list(
+                             range(len(images)))),),
+    compared=lambda order, images, text: (images @ text)[order],  # equals in either order
     mistakes=(
         Mistake("The worst comes first: sort from the largest down.",
                 lambda i, t: (i @ t).argsort()),
@@ -52,7 +59,9 @@ BEST_OF = Task(
     name="best_of", chapter=11, difficulty=2, minutes=10, answer=best_of,
     cases=lambda: [([0.5], [True], 1), (_SCORES, _RIGHT, 1), (_SCORES, _RIGHT, 2),
                    (_SCORES, _RIGHT, 3), ([0.1, 0.3, 0.2, 0.9], [False, True, False, False], 3),
-                   ([0.9, 0.3, 0.2], [False, True, True], 3), ([0.1, 0.8], [False, True], 2)],
+                   ([0.9, 0.3, 0.2], [False, True, True], 3), ([0.1, 0.8], [False, True], 2),
+                   ([-0.9, -0.3, -0.5], [False, True, False], 3),
+                   ([-0.3, -0.9, 0.5, 0.6], [False, True, True, False], 3)],
     mistakes=(
         Mistake("That is the oracle: some candidate is right. CLIP must also *choose* it.",
                 lambda s, r, n: any(r[:n])),
@@ -81,7 +90,8 @@ def some_right(p: float, n: int) -> float:
 
 SOME_RIGHT = Task(
     name="some_right", chapter=11, difficulty=1, minutes=5, answer=some_right,
-    cases=lambda: [(0.5, 1), (0.5, 2), (0.0, 5), (1.0, 3), (0.1, 32), (0.3, 4)],
+    cases=lambda: [(0.5, 1), (0.5, 2), (0.0, 5), (1.0, 3), (0.1, 32), (0.3, 4), (0.02, 3),
+                   (0.7, 2)],
     properties=(Property("a probability lies between 0 and 1", lambda v, *_: 0 <= v <= 1),),
     mistakes=(
         Mistake("Chances do not add up: at n = 4 and p = 0.3 it would be more than certain.",
@@ -124,10 +134,15 @@ ORDERED = Task(
     name="ordered", chapter=11, difficulty=3, minutes=20, answer=ordered,
     cases=lambda: [([0.5], [True]), ([0.9, 0.1], [True, False]), ([0.1, 0.9], [True, False]),
                    ([0.5, 0.5], [True, False]), ([0.9, 0.8, 0.3, 0.2], [True, False, True, False]),
-                   ([0.4, 0.4, 0.1, 0.9, 0.2], [True, False, True, True, False])],
+                   ([0.4, 0.4, 0.1, 0.9, 0.2], [True, False, True, True, False]),
+                   ([0.5 + 2**-24, 0.5], [True, False]), ([0.5, 0.5 + 2**-24], [True, False]),
+                   ([0.3, 0.2], [False, False]), ([-0.2, -0.7, -0.4], [True, False, False]),
+                   ([0.5, 0.5, 0.5, 0.5], [True, False, True, False])],
     mistakes=(
         Mistake("A tie counts as won; it is worth a half.", _auc(lambda g, b: g >= b)),
         Mistake("A tie counts as lost; it is worth a half.", _auc(lambda g, b: g > b)),
+        Mistake("Two scores that are merely near are no tie: compare them as they are.",
+                _auc(lambda g, b: 0.5 if abs(g - b) < 1e-6 else float(g > b))),
         Mistake("The pairs in the *wrong* order are counted.",
                 _auc(lambda g, b: (g < b) + 0.5 * (g == b))),
         Mistake("Without a right one or without a wrong one there is no pair to order: nan, and"

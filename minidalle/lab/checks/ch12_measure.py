@@ -22,7 +22,10 @@ SKILL_SHARES = Task(
     name="skill_shares", chapter=12, difficulty=1, minutes=10, answer=skill_shares,
     cases=lambda: [([], []), (["colours"], [True]), (["colours", "colours"], [True, False]),
                    (["colours", "counting", "colours", "counting", "position"],
-                    [True, False, True, True, False])],
+                    [True, False, True, True, False]),
+                   (["colours", "colours", "colours"], [True, True, False]),
+                   (["a", "a", "b", "a", "a", "b", "b", "c"],
+                    [True, False, True, False, False, True, False, True])],
     mistakes=(
         Mistake("Divided by all captions: a rare skill would always look bad.",
                 lambda s, r: {k: sum(y for x, y in zip(s, r, strict=True) if x == k) / len(s)
@@ -54,7 +57,7 @@ def standard_error(p: float, n: int) -> float:
 
 STANDARD_ERROR = Task(
     name="standard_error", chapter=12, difficulty=1, minutes=5, answer=standard_error,
-    cases=lambda: [(0.5, 1), (0.5, 100), (0.9, 60), (0.97, 600), (1.0, 10)],
+    cases=lambda: [(0.5, 1), (0.5, 100), (0.9, 60), (0.97, 600), (1.0, 10), (0.0, 7), (0.2, 3)],
     mistakes=(
         Mistake("That is the variance: take the root.", lambda p, n: p * (1 - p) / n),
         Mistake("The root of n, not n itself, divides: four times the captions halve the error.",
@@ -113,6 +116,12 @@ def _of_the_rest(kept, candidates, chosen):
     return 1 - k, 1 - sum(some) / n, lost / max(1, sum(some))
 
 
+def _all_for_any(kept, candidates, chosen):
+    n, k, _, best = _lost(kept, candidates, chosen)
+    some = [all(right) for right in candidates]
+    return 1 - k, 1 - sum(some) / n, sum(s and not b for s, b in zip(some, best, strict=True)) / n
+
+
 LOST_WHERE = Task(
     name="lost_where", chapter=12, difficulty=3, minutes=20, answer=lost_where,
     cases=lambda: [
@@ -120,11 +129,15 @@ LOST_WHERE = Task(
         ([True, False], [[True, True], [False, True]], [0, 0]),
         ([True, True, False, True], [[False, True], [True, False], [False, False], [True, True]],
          [1, 1, 0, 0]),
+        ([False, False, True], [[True, True, False], [False, True, False], [False, False, True]],
+         [2, 1, 0]),
     ],
     mistakes=(
         Mistake("Rerank can only lose what was there: count those where some candidate is right and"
                 " the chosen one is not.", _rerank_all_wrong),
         Mistake("Shares that are right, and those that are lost are asked for.", _shares_right),
+        Mistake("`all` where `any` is meant: one right candidate is enough for the prior.",
+                _all_for_any),
         Mistake("The prior has failed only when *no* candidate is right, not when the first is"
                 " wrong.", _prior_is_first),
         Mistake("Rerank's losses are a share of all captions, like the other two, so that the three"
@@ -185,17 +198,45 @@ def _means_only(a, b):
     return (d @ d).item()
 
 
+def _untransposed(a, b):
+    cov_a, cov_b = torch.cov(a.double()), torch.cov(b.double())
+    root = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0).sqrt().sum()
+    d = a.double().mean(0) - b.double().mean(0)
+    return (d @ d + cov_a.trace() + cov_b.trace() - 2 * root).item()
+
+
+def _single(a, b, least=-torch.inf):
+    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
+    root = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=least).sqrt().sum()
+    d = a.mean(0) - b.mean(0)
+    return (d @ d + cov_a.trace() + cov_b.trace() - 2 * root).item()
+
+
+def _cloud(n: int, d: int) -> Tensor:
+    """Unit vectors near each other, fewer than their dimension, as CLIP's in a notebook."""
+    return torch.nn.functional.normalize(1 + torch.randn(n, d), dim=-1)
+
+
 FRECHET = Task(
-    name="frechet", chapter=12, difficulty=5, minutes=60, answer=frechet, tolerance=1e-3,
+    name="frechet", chapter=12, difficulty=5, minutes=60, answer=frechet, tolerance=1e-4,
     cases=lambda: [
         (torch.randn(30, 2), 2 + torch.randn(30, 2)),
         (torch.randn(40, 3) @ torch.randn(3, 3), torch.randn(50, 3)),
         (torch.randn(60, 4) @ torch.randn(4, 4), torch.randn(60, 4) @ torch.randn(4, 4)),
+        (_cloud(24, 128), _cloud(24, 128)),
+        (*(torch.randn(20, 3),) * 2,), (9 + torch.randn(30, 2) / 100, 9 + torch.randn(30, 2) / 100),
     ],
     properties=(Property("a distance is never negative", lambda v, *_: v >= -1e-6),),
     mistakes=(
         Mistake("The cross term is missing: a cloud would be far from itself.", _no_cross),
         Mistake("The distance of the means is squared.", _mean_norm),
+        Mistake("torch.cov wants one variable a *row*, and your rows are pictures: transpose.",
+                _untransposed),
+        Mistake("Fewer pictures than dimensions: in single precision an eigenvalue that should be 0"
+                " comes out below it, and its root is nan. Use .double(), and clamp at zero.",
+                _single),
+        Mistake("In single precision the eigenvalues that should be 0 are not, and their roots add"
+                " up: use .double().", lambda a, b: _single(a, b, least=0)),
         Mistake("The root of a matrix is not the root of its entries: its trace is the sum of the"
                 " roots of the *eigenvalues*.", _elementwise_root),
         Mistake("The cross term counts twice.", _once),
@@ -223,7 +264,9 @@ def helped_or_hurt(before: list, after: list) -> tuple:
 HELPED_OR_HURT = Task(
     name="helped_or_hurt", chapter=12, difficulty=2, minutes=10, answer=helped_or_hurt,
     cases=lambda: [([], []), ([False], [True]), ([True], [False]), ([True, False], [True, True]),
-                   ([True, True, False, False, False], [True, False, True, True, False])],
+                   ([True, True, False, False, False], [True, False, True, True, False]),
+                   ([False, False, False], [True, True, True]),
+                   ([True, True, True, False], [False, False, False, False])],
     mistakes=(
         Mistake("Those that were right anyway count as helped.",
                 lambda x, y: (sum(y), sum(not b for b in y))),
