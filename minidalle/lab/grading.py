@@ -158,8 +158,11 @@ async def _kill(groups: list[int | None], folder: str) -> None:
     for group in filter(None, groups):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-    for _ in range(100):  # a process may start another one while it is being killed
-        if not (processes := marked_processes(folder)):
+    idle = 0
+    for _ in range(100):  # a process may start another one while it is being killed,
+        processes = marked_processes(folder)
+        idle = 0 if processes else idle + 1
+        if idle == 3:  # and one that is just starting has no environment yet
             break
         for process in processes:
             with suppress(ProcessLookupError):

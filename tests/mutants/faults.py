@@ -205,7 +205,7 @@ FAULTS = [
     Fault("a verdict counts wherever it is shown", "lab/grading_runner",
           'task in tasks and f"check.{task}(" in cell.source', "task in tasks", "lab/grading"),
     Fault("what a notebook started in its own session is left", "lab/grading",
-          "if not (processes := marked_processes(folder)):", "if not (processes := []):",
+          "processes = marked_processes(folder)", "processes = []",
           "lab/grading"),
     Fault("the start of the kernel counts against the first cell", "lab/grading",
           'if state["cell"]:\n                limit', "if True:\n                limit",
