@@ -26,8 +26,9 @@ The paper trains for three million updates, we for some thousands. Seven departu
   are then certain, which suits a prior; the objective is no longer the plain ELBO;
 - `prototypes`, in place of an encoder and of the last two: the first 3f² dimensions of a code's
   vector are a picture of f × f pixels, its prototype, found by k-means before training. The logit
-  of a code is how much a square looks like it, so all codes are in use from the first step and
-  none is lost; the decoder starts from the prototypes and corrects them by what lies around;
+  of a code is how much a square looks like it, its mean colour above all, so all codes are in use
+  from the first step and none is lost; the decoder starts from the prototypes and corrects them
+  by what lies around;
 - a floor under b, 1 at first and 0.3 at the end: a drawn sky is exact, and an unbounded density
   gains more from its last decimals than from the things in front of it (`min_b_at`).
 """
@@ -50,6 +51,8 @@ from minidalle.tensors import full_precision
 EPSILON = 0.1  # pixels are mapped to [ε, 1 − ε], where the logit is tame
 LOGIT_SCALE = 8.0  # initial standard deviation of a code's logits; at 3 a quarter were never used
 SHARPNESS = 15.0  # at first, of the likeness to prototypes: codes are sure, and not yet certain
+MEAN_WEIGHT = 2.0  # of a square's mean colour against its shape, where squares are compared: at 1,
+# the k-means alone loses a fact of 8 % of the pictures, most often a colour; at 2, of 3 %
 QUANTIZERS = ("gumbel", "straight-through", "vq")
 
 
@@ -193,7 +196,8 @@ class DVAE(nn.Module):
             repeats = -(-self.config.codes // len(squares))
             squares, counts = squares.repeat(repeats, 1), counts.repeat(repeats)
         # Weighed by how often they occur, nearly all codes would be sky; each weighed alike, none.
-        self._prototypes().copy_(k_means(squares, counts.float().sqrt(), self.config.codes))
+        centres = k_means(_weigh_mean(squares), counts.float().sqrt(), self.config.codes)
+        self._prototypes().copy_(_weigh_mean(centres, 1 / MEAN_WEIGHT))
         last = self.decoder.get_submodule("2")
         assert isinstance(last, nn.Conv2d)
         last.weight.mul_(0.1)  # so that pictures begin as their prototypes
@@ -207,7 +211,8 @@ class DVAE(nn.Module):
         features for VQ."""
         if not self.config.prototypes:
             return self.encoder(2 * images - 1)
-        squares, c = self.encoder(2 * images - 1).movedim(1, -1), self._prototypes()
+        squares = _weigh_mean(self.encoder(2 * images - 1).movedim(1, -1))
+        c = _weigh_mean(self._prototypes())
         likeness = 2 * squares @ c.T - (c**2).sum(1)  # −|square − c|², up to a constant
         return (self.log_sharpness.exp() * likeness).movedim(-1, 1)
 
@@ -256,6 +261,13 @@ class DVAE(nn.Module):
         certainty_bonus, spread_bonus = bonus * max(0.6, fade), bonus * max(0.3, fade)
         total = nll + (kl_weight - certainty_bonus) * z.kl - spread_bonus * z.entropy + z.commitment
         return DVAELosses(total, nll, z.kl, z.entropy)
+
+
+def _weigh_mean(squares: Tensor, weight: float = MEAN_WEIGHT) -> Tensor:
+    """Squares, … 3f², with their mean red, green and blue multiplied by `weight`, and the
+    differences from these means as they are."""
+    channels = squares.unflatten(-1, (3, -1))
+    return (channels + (weight - 1) * channels.mean(-1, keepdim=True)).flatten(-2)
 
 
 # --- Schedules (§2.1): the paper's values and shapes, stretched over any number of steps ----------

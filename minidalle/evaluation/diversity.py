@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minidalle.world.second import judge
-from minidalle.world.second.captions import parse
-from minidalle.world.second.facts import Facts
-from minidalle.world.second.scenes import complete, lay_out, render
+from minidalle.world import judge
+from minidalle.world.captions import parse
+from minidalle.world.facts import Facts
+from minidalle.world.scenes import complete, lay_out, render
 
 Appearance = tuple  # of hashable parts: all that the judge reads of a picture
 

@@ -1,4 +1,5 @@
-"""The sizes: smoke (seconds, for tests), class (a lesson on a laptop), full (what ships).
+"""The sizes: smoke (seconds, for tests), class (a lesson on a laptop), full (what ships), and plain
+(class, with nothing that the paper has not).
 
 The only reader of the environment variable MINIDALLE_PRESET.
 """
@@ -61,7 +62,7 @@ class Preset:
         return replace(self, training={**self.training, **changed})
 
 
-_PRIOR_OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.96), "weight_decay": 4.5e-2}
+_PRIOR_OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.96), "weight_decay": 2e-2}
 _CLIP_OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.98), "weight_decay": 0.1}
 
 FULL = Preset(
@@ -73,14 +74,21 @@ FULL = Preset(
     caption_dropout=0.1,
     colour_jitter=0.75,
     models={
-        "dvae": DVAEConfig(codes=512),
-        "prior": PriorConfig(width=192, layers=6, heads=6),
+        "dvae": DVAEConfig(
+            codes=2048,
+            widths=(256,),
+            bottleneck=2,
+            prototypes=True,
+            beta=1.0,
+            information_bonus=0.0,
+        ),
+        "prior": PriorConfig(width=192, layers=6, heads=6, rotary=True, qk_norm=True, look_size=48),
         "clip": CLIPConfig(width=128, heads=4),
     },
     training={
-        "dvae": TrainConfig(steps=3000, batch_size=16, lr=4e-3),
+        "dvae": TrainConfig(steps=4000, batch_size=16, lr=2e-3, muon_lr=0.02, weight_decay=1e-2),
         "prior": TrainConfig(
-            steps=34_000, batch_size=8, lr=2.5e-3, warmup_steps=200, **_PRIOR_OPTIMIZER
+            steps=20_000, batch_size=16, lr=3e-3, muon_lr=0.02, warmup_steps=500, **_PRIOR_OPTIMIZER
         ),
         "clip": TrainConfig(
             steps=18_000, batch_size=48, lr=5e-4, warmup_steps=100, **_CLIP_OPTIMIZER
@@ -92,17 +100,38 @@ CLASS = replace(
     FULL,
     name="class",
     notebook_scale=1.0,
-    colour_jitter=0.0,  # a training this short has no time for it
     models={
         **FULL.models,  # the prior is narrower: it sees 1.7 times as many pictures in its minutes
         "prior": replace(FULL.models["prior"], width=128, heads=4),
     },
     training={
-        "dvae": replace(FULL.training["dvae"], steps=1500),
-        "prior": replace(FULL.training["prior"], steps=8500, lr=3e-3),
+        "dvae": replace(FULL.training["dvae"], steps=1000),
+        "prior": replace(FULL.training["prior"], steps=3000, warmup_steps=100),
         "clip": replace(FULL.training["clip"], steps=6500),
     },
     sampling=SamplingConfig(temperature=0.4),  # a training this short is less sure: play it safe
+)
+PLAIN = replace(  # as the paper has it: no prototypes, no rotary positions, AdamW throughout
+    CLASS,
+    name="plain",
+    colour_jitter=0.0,
+    models={
+        **CLASS.models,
+        "dvae": DVAEConfig(codes=512),
+        "prior": PriorConfig(width=128, layers=6, heads=4),
+    },
+    training={
+        "dvae": TrainConfig(steps=1500, batch_size=16, lr=4e-3),
+        "prior": TrainConfig(
+            steps=3000,
+            batch_size=16,
+            lr=3e-3,
+            warmup_steps=100,
+            betas=(0.9, 0.96),
+            weight_decay=4.5e-2,
+        ),
+        "clip": CLASS.training["clip"],
+    },
 )
 _SMOKE_STEPS: dict[str, Any] = {"steps": 6, "batch_size": 4, "warmup_steps": 2}
 SMOKE = replace(
@@ -112,17 +141,29 @@ SMOKE = replace(
     captions=500,
     vocab_size=400,
     models={
-        "dvae": DVAEConfig(codes=64, patch=2, widths=(16, 32), blocks=1, code_width=16),
-        "prior": PriorConfig(width=32, layers=2, heads=2),
-        "clip": CLIPConfig(width=32, image_layers=1, text_layers=1, heads=2, embedding=16),
+        "dvae": DVAEConfig(
+            codes=64,
+            widths=(32,),
+            blocks=1,
+            prototypes=True,
+            code_width=48,
+            beta=1.0,
+            information_bonus=0.0,
+        ),
+        "prior": PriorConfig(
+            text_length=48, width=32, layers=2, heads=2, rotary=True, qk_norm=True, look_size=48
+        ),
+        "clip": CLIPConfig(
+            text_length=48, width=32, image_layers=1, text_layers=1, heads=2, embedding=16
+        ),
     },
     training={
-        "dvae": TrainConfig(**_SMOKE_STEPS),
-        "prior": TrainConfig(**_SMOKE_STEPS, **_PRIOR_OPTIMIZER),
+        "dvae": TrainConfig(**_SMOKE_STEPS, muon_lr=0.02),
+        "prior": TrainConfig(**_SMOKE_STEPS, muon_lr=0.02, **_PRIOR_OPTIMIZER),
         "clip": TrainConfig(**_SMOKE_STEPS, **_CLIP_OPTIMIZER),
     },
 )
-PRESETS = {preset.name: preset for preset in (SMOKE, CLASS, FULL)}
+PRESETS = {preset.name: preset for preset in (SMOKE, CLASS, FULL, PLAIN)}
 
 
 def preset(name: str | None = None) -> Preset:

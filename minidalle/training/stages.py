@@ -23,7 +23,7 @@ from minidalle.training.objectives import clip_objective, dvae_objective, prior_
 from minidalle.training.presets import Preset
 from minidalle.training.trainer import Objective, TrainConfig
 
-NUM_K_MEANS_IMAGES = 2500  # in which the dVAE's prototypes are found
+MAX_K_MEANS_IMAGES = 2500  # in which the dVAE's prototypes are found: two per code, at most these
 
 
 class Inputs(NamedTuple):
@@ -73,7 +73,8 @@ def _configure_clip(given: Inputs) -> CLIPConfig:
 
 def _prepare_dvae(model: DVAE, given: Inputs) -> None:
     if model.config.prototypes:
-        images = [given.source.crowded_image(i) for i in range(NUM_K_MEANS_IMAGES)]
+        n = min(MAX_K_MEANS_IMAGES, 2 * model.config.codes)
+        images = [given.source.crowded_image(i) for i in range(n)]
         model.set_prototypes(to_tensor(images, given.device))
 
 

@@ -1,85 +1,185 @@
-"""The six places, drawn with the brush of `sprites`: a sky, a ground and a few details."""
+"""The six places, each in eighteen backdrops: three skies, two horizons, three layouts.
 
-from functools import lru_cache
+A backdrop is pixel art too: every pixel has one flat colour. Details (clouds, hills, stars, tufts)
+stand on whole cells of the grid of codes, so that equal details become equal codes.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
 
 import numpy as np
 
-from minidalle.world.facts import RGB
-from minidalle.world.sprites import Brush
+from minidalle.world.facts import PLACES, RGB
 
-HORIZON = 0.56  # height of the horizon, 0 … 1 from the top
-
-
-# One function per place. b is the brush, in unit coordinates.
-
-
-def grass(b: Brush) -> None:
-    sky(b, (166, 216, 252), (112, 190, 84))
-    cloud(b, 0.2, 0.13)
-    for x, y in ((0.1, 0.66), (0.32, 0.94), (0.55, 0.72), (0.83, 0.9), (0.94, 0.64)):
-        b.line([(x - 0.02, y - 0.035), (x, y), (x + 0.025, y - 0.04)], (70, 146, 58), 0.9)
+SIDE = 48  # pixels across the drawing; other sizes are resampled
+CELL = 4  # pixels across a cell
+HORIZONS = (24, 28)  # rows of pixels; the ground begins here
+NUM_SKIES, NUM_LAYOUTS = 3, 3
 
 
-def snow(b: Brush) -> None:
-    sky(b, (196, 214, 236), (240, 246, 252))
-    b.poly([(0, 0.56), (0.22, 0.46), (0.5, 0.56)], (224, 234, 246), None)
-    b.poly([(0.5, 0.56), (0.78, 0.44), (1, 0.56)], (224, 234, 246), None)
-    for x, y in ((0.07, 0.1), (0.24, 0.3), (0.43, 0.08), (0.6, 0.26), (0.79, 0.12), (0.93, 0.33)):
-        b.dot(x, y, 0.9, (250, 252, 255))
+@dataclass(frozen=True, order=True)
+class Backdrop:
+    """One of the backdrops of a place. A caption states the place only."""
+
+    place: str
+    sky: int  # 0 … 2
+    horizon: int  # 0, 1
+    layout: int  # 0 … 2
 
 
-def sand(b: Brush) -> None:
-    sky(b, (255, 226, 180), (232, 196, 128))
-    b.oval(0.84, 0.16, 0.1, 0.1, (255, 246, 214), None)
-    b.poly([(0, 0.58), (0.3, 0.48), (0.7, 0.58)], (222, 182, 112), None)
-    for x, y in ((0.15, 0.72), (0.4, 0.9), (0.62, 0.7), (0.86, 0.82)):
-        b.dot(x, y, 0.8, (198, 156, 90))
+SKIES: dict[str, tuple[RGB, RGB, RGB]] = {  # clear, hazy, evening
+    "grass": ((140, 208, 252), (186, 226, 246), (252, 220, 176)),
+    "snow": ((190, 212, 240), (214, 220, 230), (226, 206, 232)),
+    "sand": ((150, 216, 246), (252, 232, 186), (250, 206, 168)),
+    "sea": ((150, 220, 250), (200, 232, 240), (252, 214, 196)),
+    "night": ((58, 64, 142), (42, 78, 132), (94, 62, 136)),
+    "road": ((160, 214, 248), (210, 218, 224), (246, 212, 178)),
+}
+GROUND: dict[str, RGB] = {
+    "grass": (112, 190, 84),
+    "snow": (238, 244, 252),
+    "sand": (234, 200, 132),
+    "sea": (58, 140, 204),
+    "night": (86, 118, 116),
+    "road": (100, 102, 114),
+}
+CLOUD = (
+    "....######......",
+    "..##########....",
+    "################",
+)
+TUFT = ("#..#", ".##.")
+STAR = (".#.", "###", ".#.")
+WAVE = ("##..##", "..##..")
+SUN = (
+    "..####..",
+    ".######.",
+    "########",
+    "########",
+    "########",
+    "########",
+    ".######.",
+    "..####..",
+)
+MOON = (
+    "..###...",
+    ".###....",
+    "###.....",
+    "###.....",
+    "###.....",
+    "####...#",
+    ".######.",
+    "..####..",
+)
 
 
-def sea(b: Brush) -> None:
-    sky(b, (190, 232, 246), (60, 146, 200))
-    cloud(b, 0.76, 0.14)
-    for y in (0.64, 0.76):
-        for x in (0.08, 0.42, 0.76) if y < 0.7 else (0.25, 0.59, 0.9):
-            b.line([(x - 0.06, y), (x, y - 0.02), (x + 0.06, y)], (150, 210, 236), 0.9)
-    b.box(0, 0.875, 1, 1, (238, 212, 156), None)
-    b.box(0, 0.86, 1, 0.885, (236, 248, 252), None)
+def _stamp(image: np.ndarray, x: int, y: int, shape: tuple[str, ...], colour: RGB) -> None:
+    """Paint the marked pixels of a shape whose upper left corner is at (x, y)."""
+    for row, line in enumerate(shape):
+        for column, mark in enumerate(line):
+            if mark == "#" and 0 <= y + row < SIDE and 0 <= x + column < SIDE:
+                image[y + row, x + column] = colour
 
 
-def night(b: Brush) -> None:
-    sky(b, (52, 56, 112), (52, 78, 92))
-    b.oval(0.85, 0.14, 0.09, 0.09, (250, 240, 190), None)
-    b.oval(0.81, 0.12, 0.08, 0.08, (52, 56, 112), None)
-    for x, y in ((0.08, 0.12), (0.28, 0.06), (0.5, 0.2), (0.2, 0.36), (0.66, 0.08), (0.72, 0.38)):
-        b.dot(x, y, 0.8, (236, 232, 190))
+def _hill(image: np.ndarray, left: int, right: int, horizon: int, height: int, hue: RGB) -> None:
+    """A stepped hill between two columns, on the horizon."""
+    middle, half = (left + right) / 2, (right - left) / 2
+    for x in range(max(0, left), min(SIDE, right)):
+        top = round(height * (1 - abs(x + 0.5 - middle) / half) / 2) * 2
+        image[horizon - top : horizon, x] = hue
 
 
-def road(b: Brush) -> None:
-    sky(b, (214, 222, 226), (128, 130, 138))
-    b.box(0, 0.53, 1, 0.6, (150, 176, 120), None)
-    b.box(0, 0.6, 1, 0.62, (228, 228, 224), None)
-    for x in (0.02, 0.36, 0.7):
-        b.box(x, 0.8, x + 0.2, 0.83, (248, 244, 210), None)
+# One function per place: details on the sky and the ground, for a layout of 0 … 2.
 
 
-def sky(b: Brush, above: RGB, ground: RGB) -> None:
-    """Fill the picture with sky and ground."""
-    b.box(0, 0, 1, HORIZON, above, None)
-    b.box(0, HORIZON, 1, 1, ground, None)
+def _grass(image: np.ndarray, horizon: int, layout: int) -> None:
+    for x, y in (((4, 4), (28, 8)), ((28, 4),), ((16, 8), (36, 0)))[layout]:
+        _stamp(image, x, y, CLOUD, (250, 252, 255))
+    for x, y in (
+        ((4, 34), (28, 38), (40, 32)),
+        ((8, 38), (24, 32), (40, 42)),
+        ((0, 42), (16, 34), (36, 36)),
+    )[layout]:
+        _stamp(image, x, y, TUFT, (72, 150, 62))
 
 
-def cloud(b: Brush, x: float, y: float) -> None:
-    """A cloud about the centre (x, y)."""
-    for dx, r in ((-0.08, 0.045), (0.0, 0.065), (0.08, 0.05)):
-        b.oval(x + dx, y, r * 1.2, r, (246, 250, 255), None)
+def _snow(image: np.ndarray, horizon: int, layout: int) -> None:
+    for left, right, height in (
+        ((0, 28, 8), (24, 52, 12)),
+        ((-8, 24, 12), (28, 48, 6)),
+        ((8, 44, 10),),
+    )[layout]:
+        _hill(image, left, right, horizon, height, (220, 230, 246))
+    for x, y in (
+        ((5, 5), (21, 9), (33, 1), (45, 13), (13, 17)),
+        ((1, 1), (17, 5), (29, 13), (41, 5), (9, 13)),
+        ((9, 1), (25, 5), (41, 9), (1, 13), (33, 17)),
+    )[layout]:
+        _stamp(image, x, y, ("##", "##"), (255, 255, 255))
 
 
-GROUNDS = {draw.__name__: draw for draw in (grass, snow, sand, sea, night, road)}
+def _sand(image: np.ndarray, horizon: int, layout: int) -> None:
+    for left, right, height in (((0, 32, 6),), ((20, 48, 8),), ((-12, 20, 8), (28, 56, 6)))[layout]:
+        _hill(image, left, right, horizon, height, (222, 184, 114))
+    _stamp(image, (36, 4, 20)[layout], 4, SUN, (255, 244, 170))
+    for x, y in (((6, 36), (30, 42)), ((18, 34), (42, 38)), ((10, 42), (38, 34)))[layout]:
+        _stamp(image, x, y, ("##",), (198, 158, 92))
 
 
-@lru_cache(maxsize=64)
-def backdrop(place: str, width: int) -> np.ndarray:
-    """An empty place: uint8, width × width × 3."""
-    brush = Brush(width, background=(255, 255, 255, 255))
-    GROUNDS[place](brush)
-    return brush.finish(width)[..., :3]
+def _sea(image: np.ndarray, horizon: int, layout: int) -> None:
+    for x, y in (((28, 4),), ((4, 4), (32, 8)), ((12, 8),))[layout]:
+        _stamp(image, x, y, CLOUD, (250, 252, 255))
+    for x, y in (
+        ((4, 30), (28, 34)),
+        ((16, 30), (36, 34)),
+        ((8, 34), (32, 30)),
+    )[layout]:
+        _stamp(image, x, y, WAVE, (150, 206, 240))
+    image[40:] = (240, 216, 160)
+    image[40:41] = (236, 246, 252)
+
+
+def _night(image: np.ndarray, horizon: int, layout: int) -> None:
+    _stamp(image, (36, 4, 20)[layout], 4, MOON, (252, 242, 196))
+    for x, y in (
+        ((4, 4), (20, 8), (12, 16), (32, 16)),
+        ((20, 4), (36, 8), (28, 16), (8, 20)),
+        ((4, 8), (36, 4), (12, 16), (40, 16)),
+    )[layout]:
+        _stamp(image, x, y, STAR, (250, 240, 190))
+
+
+def _road(image: np.ndarray, horizon: int, layout: int) -> None:
+    image[horizon : horizon + 4] = (150, 180, 120)
+    image[horizon + 4 : horizon + 5] = (230, 230, 226)
+    for left, height in (
+        ((4, 8), (12, 12), (32, 8)),
+        ((20, 12), (36, 8)),
+        ((0, 12), (28, 8), (40, 12)),
+    )[layout]:
+        image[horizon - height : horizon, left : left + 8] = (176, 178, 190)
+        for y in range(horizon - height + 2, horizon - 2, 4):
+            image[y : y + 2, left + 2 : left + 4] = (214, 222, 232)
+            image[y : y + 2, left + 5 : left + 7] = (214, 222, 232)
+    for x in range((0, 4, 8)[layout], SIDE, 12):
+        image[38:40, x : x + 6] = (250, 246, 214)
+
+
+_DETAILS = {"grass": _grass, "snow": _snow, "sand": _sand, "sea": _sea, "night": _night,
+            "road": _road}  # fmt: skip
+BACKDROPS = tuple(
+    Backdrop(*parts)
+    for parts in product(PLACES, range(NUM_SKIES), range(len(HORIZONS)), range(NUM_LAYOUTS))
+)
+
+
+@cache
+def paint_backdrop(backdrop: Backdrop) -> np.ndarray:
+    """An empty place: uint8, 48 × 48 × 3."""
+    image = np.empty((SIDE, SIDE, 3), np.uint8)
+    horizon = HORIZONS[backdrop.horizon]
+    image[:horizon] = SKIES[backdrop.place][backdrop.sky]
+    image[horizon:] = GROUND[backdrop.place]
+    _DETAILS[backdrop.place](image, horizon, backdrop.layout)
+    return image

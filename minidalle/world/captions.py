@@ -13,12 +13,13 @@ import re
 from typing import NamedTuple
 
 from minidalle.errors import MinidalleError
-from minidalle.world.facts import COLOURS, PLAYERS, Facts, Thing
+from minidalle.world.facts import COLOURS, PLAYERS, STATED_SIZES, Facts, Thing
 from minidalle.world.scenes import Scene
 from minidalle.world.vocabulary import (
     CLASSIFIERS,
     COLOUR_WORDS,
     COUNT_WORDS,
+    ISH,
     LANGUAGES,
     LEXICON,
     NAMED,
@@ -63,7 +64,12 @@ def choose_facts(facts: Facts, rng: random.Random, detail: CaptionDetail = DEFAU
     sized = len(facts.things) == 1 and rng.random() < 0.5
     related = not facts.is_group and rng.random() < detail.relation
     things = tuple(
-        Thing(t.kind, t.colour if coloured else None, t.size if sized else None)
+        Thing(
+            t.kind,
+            t.colour if coloured else None,
+            t.size if sized and t.size in STATED_SIZES else None,
+            t.tint if coloured else None,
+        )
         for t in facts.things
     )
     if not related and facts.relation == "playing with":
@@ -87,7 +93,7 @@ def _choose_word(words: list[str], rng: random.Random) -> str:
 def _choose_noun(thing: Thing, language: str, rng: random.Random) -> tuple[str, bool]:
     """A noun, and whether it states the colour as well."""
     for name, meaning in NAMED[language].items():
-        if meaning == (thing.kind, thing.colour) and rng.random() < 0.3:
+        if meaning == (thing.kind, thing.colour) and not thing.tint and rng.random() < 0.3:
             return name, True
     return _choose_word(NOUNS[language][thing.kind], rng), False
 
@@ -107,6 +113,7 @@ def _write_english(facts: Facts, rng: random.Random) -> str:
         noun, names_colour = _choose_noun(thing, "en", rng)
         size = [_choose_word(SIZE_WORDS["en"][thing.size], rng)] if thing.size else []
         colour = [thing.colour] if thing.colour and not names_colour else []
+        colour = [ISH[thing.tint], *colour] if thing.tint else colour
         words = [*size, *colour, noun if count == 1 else pluralize(noun)]
         article = "an" if words[0][0] in "aeiou" else "a"
         return " ".join([article if count == 1 else COUNT_WORDS["en"][count][0], *words])
@@ -124,9 +131,8 @@ def _write_english(facts: Facts, rng: random.Random) -> str:
         place = _choose_word(PLACE_WORDS["en"][facts.place], rng)
         posture = _choose_posture(facts, "en", rng)
         if posture is None and rng.random() < 0.2:
-            text = f"{place}, {text}"
-        else:
-            text = " ".join(filter(None, [text, posture, place]))
+            return f"{place}, {text}"
+        text = " ".join(filter(None, [text, posture, place]))
     if rng.random() < 0.1:
         text = rng.choice(("a picture of ", "a drawing of ")) + text
     return text
@@ -142,6 +148,8 @@ def _write_chinese(facts: Facts, rng: random.Random) -> str:
         )
         if colour:
             colour += "" if colour.endswith("色") and rng.random() < 0.2 else "的"
+        if thing.tint:
+            colour = f"偏{COLOUR_WORDS['zh'][thing.tint][-1]}的{colour}"
         size = SIZE_WORDS["zh"][thing.size][0] if thing.size else ""
         usual = CLASSIFIERS.get(thing.kind, "个")
         classifier = usual if rng.random() < 0.7 else rng.choice("个只")

@@ -15,25 +15,32 @@ from dataclasses import dataclass, replace
 KINDS = (
     "circle", "square", "triangle", "star", "heart", "car", "bear", "dog",
     "cat", "house", "tree", "boat", "fish", "flower", "bird", "ball",
+    "apple", "mushroom", "rabbit", "umbrella", "robot", "rocket", "butterfly", "chair",
 )  # fmt: skip
 RGB = tuple[int, int, int]  # red, green, blue, each 0 … 255
 COLOURS: dict[str, RGB] = {
-    "red": (228, 40, 46),
-    "orange": (246, 122, 20),
-    "yellow": (252, 218, 40),
-    "green": (24, 146, 66),
-    "blue": (36, 92, 226),
-    "purple": (140, 60, 186),
-    "pink": (250, 120, 184),
-    "brown": (134, 82, 40),
-    "black": (34, 34, 40),
-    "white": (252, 252, 252),
+    "red": (222, 44, 48),
+    "orange": (244, 128, 28),
+    "yellow": (252, 216, 48),
+    "green": (48, 158, 66),
+    "turquoise": (52, 204, 190),
+    "blue": (44, 96, 224),
+    "purple": (142, 66, 190),
+    "pink": (248, 132, 184),
+    "brown": (138, 86, 46),
+    "black": (66, 64, 78),
+    "grey": (154, 156, 166),
+    "white": (250, 250, 250),
 }
 PLACES = ("grass", "snow", "sand", "sea", "night", "road")
-SIZES = ("small", "big")
+SIZES = ("small", "middle", "big")  # captions never state "middle": it is what goes without saying
+STATED_SIZES = ("small", "big")
 RELATIONS = ("left of", "above", "playing with")  # "right of" and "below" are read as the reverse
-PLAYERS = ("bear", "dog", "cat", "bird")  # "playing with" relates one of these to one of TOYS
-TOYS = ("ball", "star", "heart", "circle", "square", "triangle", "car", "boat", "fish", "flower")
+PLAYERS = ("bear", "dog", "cat", "bird", "rabbit", "robot")
+TOYS = (  # "playing with" relates one of PLAYERS to one of these
+    "ball", "star", "heart", "circle", "square", "triangle", "car", "boat", "fish", "flower",
+    "apple", "umbrella", "rocket", "butterfly",
+)  # fmt: skip
 SKILLS = (  # the six of GenEval (Ghosh et al. 2023)
     "single object",
     "two objects",
@@ -46,11 +53,15 @@ SKILLS = (  # the six of GenEval (Ghosh et al. 2023)
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing; None: not stated. Captions state the size of a lone thing only."""
+    """One thing; None: not stated. Captions state the size of a lone thing only.
+
+    tint: a colour mixed into its own, "red" for a reddish orange thing. Only training has tints.
+    """
 
     kind: str
     colour: str | None = None
     size: str | None = None
+    tint: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidalle.world.captions import CaptionDetail, describe
+from minidalle.world.negatives import one_fact_changed, swapped
 from minidalle.world.scenes import (
     Scene,
     colour_jittered,
-    one_fact_changed,
     render,
     sample_crowded_scene,
     sample_scene,
-    swapped,
 )
 from minidalle.world.vocabulary import LANGUAGES
 
@@ -51,7 +50,7 @@ class Storybook:
     @property
     def name(self) -> str:
         """Tells this storybook from any other source."""
-        return f"the storybook of {self.size} pixels, seed {self.seed}"
+        return f"the storybook, second edition, {self.size} pixels, seed {self.seed}"
 
     def scene(self, split: str, i: int) -> Scene:
         """Scene i of a split."""
@@ -67,20 +66,27 @@ class Storybook:
         return describe(self.scene(split, i), language, seed, DETAIL[split])
 
     def crowded_image(self, i: int) -> np.ndarray:
-        """Crowded picture i, for the dVAE: uint8, size × size × 3."""
+        """Picture i for the dVAE: uint8, size × size × 3. Every fourth is a plain training scene,
+        which has more of the backdrops."""
+        if i % 4 == 0:
+            return render(self.scene("train", i), self.size)
         return render(sample_crowded_scene(f"{self.seed} {i}"), self.size)
 
-    def training_caption(self, i: int, *, colour_jitter: bool) -> str:
-        """Training caption i, in English for even i and in Chinese for odd i."""
-        return self.caption("train", i, LANGUAGES[i % len(LANGUAGES)])
-
-    def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
-        """Training picture i; with colour jitter, 75 % of the pictures have jittered colours."""
+    def training_scene(self, i: int, *, colour_jitter: bool) -> Scene:
+        """Training scene i; with colour jitter, 75 % of the scenes have jittered colours."""
         scene = self.scene("train", i)
         jittered = random.Random(f"shown {self.seed} {i}").random() < JITTERED_SHARE
-        if colour_jitter and jittered:
-            scene = colour_jittered(scene, f"{self.seed} {i}")
-        return render(scene, self.size)
+        return colour_jittered(scene, f"{self.seed} {i}") if colour_jitter and jittered else scene
+
+    def training_caption(self, i: int, *, colour_jitter: bool) -> str:
+        """Caption of training scene i, in English for even i and in Chinese for odd i."""
+        scene = self.training_scene(i, colour_jitter=colour_jitter)
+        language, seed = LANGUAGES[i % len(LANGUAGES)], f"train {self.seed} {i}"
+        return describe(scene, language, seed, TRAIN_DETAIL)
+
+    def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
+        """Picture of training scene i: uint8, size × size × 3."""
+        return render(self.training_scene(i, colour_jitter=colour_jitter), self.size)
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> list[tuple[str, np.ndarray]]:
         """Training pair i and a hard negative: the same scene swapped, or with one fact changed.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from minidalle.evaluation.diversity import appearance, distinct, fresh_renders, relative_diversity
-from minidalle.world.second import judge
-from minidalle.world.second.captions import parse
-from minidalle.world.second.scenes import complete, lay_out, render, sample_scene
+from minidalle.world import judge
+from minidalle.world.captions import parse
+from minidalle.world.scenes import complete, lay_out, render, sample_scene
 
 CAPTIONS = [
     "a red car on the grass",

@@ -3,7 +3,7 @@
 One function per drawing, in the units of `brush`. Things face left; scenes mirror some of them.
 """
 
-from minidalle.world.second.brush import (
+from minidalle.world.brush import (
     BASE,
     CREAM,
     DARK,

@@ -29,11 +29,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from minidalle.world.second.backdrops import CELL, Backdrop, paint_backdrop
-from minidalle.world.second.brush import CLEAR, EYE, STRIPE, palette
-from minidalle.world.second.facts import KINDS, SIZES
-from minidalle.world.second.layouts import CELLS, SPAN
-from minidalle.world.second.sprites import DRAWINGS, is_symmetric, roles
+from minidalle.world.backdrops import CELL, Backdrop, paint_backdrop
+from minidalle.world.brush import CLEAR, EYE, STRIPE, palette
+from minidalle.world.facts import KINDS, SIZES
+from minidalle.world.layouts import CELLS, SPAN
+from minidalle.world.sprites import DRAWINGS, is_symmetric, roles
 
 STRIDE = 2  # the search compares every second pixel, across and down
 BLURS = tuple(tuple(comb(n, i) for i in range(n + 1)) for n in (4, 8, 12))  # σ = ½√n pixels

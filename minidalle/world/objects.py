@@ -5,7 +5,7 @@ One function per drawing, in the units of `brush`. Things face left; scenes mirr
 
 import math
 
-from minidalle.world.second.brush import (
+from minidalle.world.brush import (
     BASE,
     CREAM,
     DARK,

@@ -6,8 +6,8 @@ What tells such a scene from the other is what a contrastive model must learn.
 import random
 from dataclasses import replace
 
-from minidalle.world.second.facts import PLAYERS, SIZES, Facts, mutations
-from minidalle.world.second.scenes import Scene, group_sizes, lay_out, split_of
+from minidalle.world.facts import PLAYERS, SIZES, Facts, mutations
+from minidalle.world.scenes import Scene, group_sizes, lay_out, split_of
 
 
 def one_fact_changed(scene: Scene, seed: int | str) -> Scene | None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from minidalle.errors import MinidalleError
-from minidalle.world.second.captions import choose_facts, describe, parse, phrase
-from minidalle.world.second.facts import COLOURS, KINDS, PLACES, Facts, Thing
-from minidalle.world.second.scenes import SPLITS, colour_jittered, sample_scene
-from minidalle.world.second.vocabulary import (
+from minidalle.world.captions import choose_facts, describe, parse, phrase
+from minidalle.world.facts import COLOURS, KINDS, PLACES, Facts, Thing
+from minidalle.world.scenes import SPLITS, colour_jittered, sample_scene
+from minidalle.world.vocabulary import (
     CLASSIFIERS,
     COLOUR_WORDS,
     COUNT_WORDS,

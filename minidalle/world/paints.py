@@ -4,8 +4,8 @@ import math
 import random
 from functools import lru_cache
 
-from minidalle.world.second.brush import shade
-from minidalle.world.second.facts import COLOURS, RGB
+from minidalle.world.brush import shade
+from minidalle.world.facts import COLOURS, RGB
 
 # The shades of each colour: plain, deep, pale. A caption does not say which of them it means.
 SHADES: dict[str, tuple[RGB, RGB, RGB]] = {

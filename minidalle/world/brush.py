@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from minidalle.world.second.facts import RGB
+from minidalle.world.facts import RGB
 
 Point = tuple[float, float]  # x, y in units
 UNITS = 16  # across a drawing

@@ -1,1 +1,0 @@
-"""The storybook, second edition: every caption has many pictures. Replaces the first edition."""
