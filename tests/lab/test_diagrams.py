@@ -177,7 +177,9 @@ def test_numbers_follow_the_presets(monkeypatch):
         models={
             **FULL.models,
             "prior": prior,
-            "dvae": replace(FULL.models["dvae"], image_size=64, patch=8, codes=64, widths=(128,)),
+            "dvae": replace(
+                FULL.models["dvae"], image_size=64, patch=8, codes=64, widths=(128,), code_width=192
+            ),
             "clip": replace(FULL.models["clip"], embedding=77),
         },
     )

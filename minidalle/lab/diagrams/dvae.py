@@ -55,7 +55,7 @@ def residual_block() -> Picture:
         sheet.arrow((a.right, y), (middle - 42, y), gap=2)
         sheet.arrow((middle + 42, y), (b.left, y), gap=2)
     sheet.bracket(
-        bars[1].left, bars[-2].right, y + 44, f"bottleneck: {channels[1]} channels make 3 × 3 cheap"
+        bars[1].left, bars[-2].right, y + 58, f"bottleneck: {channels[1]} channels make 3 × 3 cheap"
     )
     plus = sheet.box(770, 52, 30, 30, "+", "white", radius=15, size=12)
     x_in = 44.0
