@@ -7,7 +7,7 @@ renders of the same caption, as many are different as chance has it.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from minidalle.world.scenes import complete, lay_out, render
 Appearance = tuple  # of hashable parts: all that the judge reads of a picture
 
 
-def appearance(image: np.ndarray) -> Appearance | None:
+def appearance(reading: judge.Reading) -> Appearance | None:
     """Spot, drawing and shade of every thing, and the sky; None where the judge cannot read it."""
-    reading = judge.read(image)
     if reading.backdrop is None or reading.problems:
         return None
     things = sorted(
@@ -31,9 +30,9 @@ def appearance(image: np.ndarray) -> Appearance | None:
     return (reading.backdrop.sky, reading.backdrop.horizon, *things)
 
 
-def distinct(images: Sequence[np.ndarray]) -> int:
+def distinct(readings: Iterable[judge.Reading]) -> int:
     """How many different appearances pictures have; one that cannot be read counts for nothing."""
-    return len({appearance(image) for image in images} - {None})
+    return len({appearance(reading) for reading in readings} - {None})
 
 
 def fresh_renders(facts: Facts, n: int, seed: int | str) -> list[np.ndarray]:
@@ -42,6 +41,9 @@ def fresh_renders(facts: Facts, n: int, seed: int | str) -> list[np.ndarray]:
     return [render(lay_out(complete(facts, rng), rng)) for _ in range(n)]
 
 
-def relative_diversity(caption: str, images: Sequence[np.ndarray], seed: int | str = 0) -> float:
+def relative_diversity(
+    caption: str, readings: Sequence[judge.Reading], seed: int | str = 0
+) -> float:
     """Different pictures among those drawn, as a share of those among as many fresh renders."""
-    return distinct(images) / max(1, distinct(fresh_renders(parse(caption), len(images), seed)))
+    fresh = map(judge.read, fresh_renders(parse(caption), len(readings), seed))
+    return distinct(readings) / max(1, distinct(fresh))

@@ -217,8 +217,12 @@ def _relate(a: Found, b: Found) -> str | None:
 
 def score(image: np.ndarray, caption: str | Facts) -> Verdict:
     """Whether a picture (uint8 S S 3) shows all that its caption states, and no other thing."""
+    return compare_reading(read(image), caption)
+
+
+def compare_reading(reading: Reading, caption: str | Facts) -> Verdict:
+    """The verdict on a picture that has been read."""
     asked = parse(caption) if isinstance(caption, str) else caption
-    reading = read(image)
     found = reading.found
     things = [f.thing for f in found]
     verdict = _compare_facts(asked, things, reading.place, lambda i, j: _relate(found[i], found[j]))

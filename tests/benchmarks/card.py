@@ -1,15 +1,23 @@
-"""Refresh the tables of the model card: `python -m tests.benchmarks.card [RUNS] [CURVES.png]`.
+"""Refresh the tables of the model card: `python -m tests.benchmarks.card [RUN]`.
 
 The card is data/bundle/README.md. Its tables stand between `<!-- NAME -->` and `<!-- /NAME -->` and
 come from the reports in data/reports (`minidalle evaluate --json`). All other text is left alone.
-CURVES.png names a file for loss curves, which data/experiments.md shows. They come from the logs
-RUNS/STAGE.jsonl, or without RUNS from the prior's runs with colour jitter, and need matplotlib.
+
+RUN is the --out of the training that made the bundle. Its logs become data/reports/training.json,
+with the hash of each file of the bundle, and data/curves.png, which needs matplotlib.
 """
 
 import json
 import sys
 from pathlib import Path
+from statistics import mean
 
+import torch
+
+from minidalle.bundle import MANIFEST, load_bundle
+from minidalle.lab.notebooks import hardware
+from minidalle.training.log import LOG_EVERY
+from minidalle.training.presets import FULL
 from minidalle.world.facts import SKILLS
 
 DATA = Path(__file__).parents[2] / "data"
@@ -20,6 +28,8 @@ REPORTS = {
     "held-out compositions, English": "compositions-en.json",
 }
 STAGES = {"dvae": "dVAE", "prior": "prior", "clip": "CLIP"}
+CURVES = {"dvae": ("nll", "kl", "entropy"), "prior": ("text", "image"), "clip": ("total",)}
+POINTS = 100  # of each curve
 
 
 def read(name: str) -> dict:
@@ -73,7 +83,42 @@ def training() -> str:
             *(f"{seen[key]:g}" for key in ("batch", "rate", "seed", "minutes")),
         ])  # fmt: skip
     header = ["model", "parameters", "updates", "batch size", "peak learning rate", "seed"]
-    return f"Hardware: {measured['hardware']}.\n\n" + table([*header, "minutes"], rows)
+    made = f"`{measured['command']}`, on {measured['hardware']}."
+    return f"{made}\n\n" + table([*header, "minutes"], rows)
+
+
+def record(run: Path) -> dict:
+    """What the logs of a run at `full` say, and the hashes of the bundle that it made."""
+    bundle, stages = run / "bundle", {}
+    models = load_bundle(bundle)._asdict()
+    for stage, names in CURVES.items():
+        log = (run / f"{stage}.jsonl").read_text(encoding="utf-8")
+        lines, config = [json.loads(line) for line in log.splitlines()], FULL.training[stage]
+        if lines[-1]["steps"] != config.steps or lines[-1]["step"] < config.steps - LOG_EVERY:
+            raise SystemExit(f"{run}: {stage} was not trained to the end of preset full")
+        size = -(-len(lines) // POINTS)
+        parts = [lines[i : i + size] for i in range(0, len(lines), size)]
+        seconds = sum(LOG_EVERY * config.batch_size / line["images_per_second"] for line in lines)
+        stages[stage] = {
+            "parameters": sum(p.numel() for p in models[stage].parameters()),
+            "updates": config.steps,
+            "batch": config.batch_size,
+            "rate": config.lr,
+            "seed": config.seed,
+            "minutes": round(seconds / 60),
+            "steps": [part[-1]["step"] for part in parts],
+            "losses": {
+                name: [round(mean(line["losses"][name] for line in part), 4) for part in parts]
+                for name in names
+            },
+        }
+    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    return {
+        "command": "minidalle train all --preset full",
+        "hardware": f"{hardware()}, torch {torch.__version__.split('+')[0]}",
+        "files": manifest["files"],
+        "stages": stages,
+    }
 
 
 def card() -> str:
@@ -90,22 +135,16 @@ def card() -> str:
     return text
 
 
-def curves(runs: Path, file: Path) -> None:
-    """Losses of the stages, from their logs."""
+def draw_curves(stages: dict, file: Path) -> None:
+    """The losses of the stages."""
     import matplotlib.pyplot as plt
 
-    shown = {"dvae": ("nll", "kl", "entropy"), "prior": ("text", "image"), "clip": ("total",)}
-    logs = {stage: runs / f"{stage}.jsonl" for stage in shown}
-    logs = {stage: log for stage, log in logs.items() if log.exists()}
-    size = (3.7 * len(logs), 3.2)
-    figure, axes = plt.subplots(1, len(logs), figsize=size, layout="constrained", squeeze=False)
-    for axis, (stage, log) in zip(axes[0], logs.items(), strict=True):
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-        for name in shown[stage]:
-            values, mean = [line["losses"][name] for line in lines], None
-            smooth = [mean := v if mean is None else 0.95 * mean + 0.05 * v for v in values]
-            axis.plot([line["step"] for line in lines], smooth, label=name)
-        axis.set(title=stage, xlabel="update", ylabel="nats")
+    size = (3.7 * len(stages), 3.2)
+    figure, axes = plt.subplots(1, len(stages), figsize=size, layout="constrained")
+    for axis, (stage, seen) in zip(axes, stages.items(), strict=True):
+        for name, losses in seen["losses"].items():
+            axis.plot(seen["steps"], losses, label=name)
+        axis.set(title=STAGES[stage], xlabel="update", ylabel="nats")
         if stage == "prior":  # else the picture's loss lies on the axis for most of the way
             axis.set_yscale("log")
         axis.grid(alpha=0.3)
@@ -113,23 +152,13 @@ def curves(runs: Path, file: Path) -> None:
     figure.savefig(file, dpi=90)
 
 
-def jitter_curves(file: Path) -> None:
-    """The image loss in the prior's runs with colour jitter, means over a hundred updates."""
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
-    for name, losses in read("legs.json").items():
-        axis.plot(range(100, 100 * len(losses) + 1, 100), losses, label=name)
-    axis.set(title="prior, colour jitter", xlabel="update", ylabel="nats per code", yscale="log")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(file, dpi=90)
+def main() -> None:
+    if sys.argv[1:]:
+        seen = record(Path(sys.argv[1]))
+        (DATA / "reports" / "training.json").write_text(json.dumps(seen, indent=1) + "\n")
+        draw_curves(seen["stages"], DATA / "curves.png")
+    CARD.write_text(card(), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case [runs, file]:
-            curves(Path(runs), Path(file))
-        case [file]:
-            jitter_curves(Path(file))
-    CARD.write_text(card(), encoding="utf-8", newline="\n")
+    main()

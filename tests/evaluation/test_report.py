@@ -1,9 +1,11 @@
-"""Distances between clouds of features."""
+"""Distances between clouds of features, and shares of pictures."""
 
 import pytest
 import torch
 
-from minidalle.evaluation.metrics import frechet_distance
+from minidalle.evaluation.metrics import frechet_distance, precision_recall
+from minidalle.evaluation.report import is_complete
+from minidalle.world.captions import parse
 
 
 def cloud(seed, n=200_000, d=3):
@@ -41,3 +43,46 @@ def test_distance_is_a_distance():
     assert frechet_distance(a, b) > 0
     few = frechet_distance(cloud(2, 10), cloud(3, 10))
     assert few > frechet_distance(cloud(2, 5000), cloud(3, 5000))  # too large with few rows
+
+
+def test_precision_is_lost_by_wrong_pictures_and_recall_by_missing_ones():
+    """Two real clusters: half of the drawn points lie nowhere, and one cluster has none."""
+    low, high = cloud(0, 200), cloud(1, 200) + 20
+    drawn = torch.cat([cloud(2, 200), cloud(3, 200) - 20])
+    precision, recall = precision_recall(torch.cat([low, high]), drawn)
+    assert precision == pytest.approx(0.5, abs=0.03) and recall == pytest.approx(0.5, abs=0.03)
+    assert precision_recall(low, low) == (1, 1)
+
+
+def test_precision_and_recall_are_those_of_the_definition():
+    """Against loops over pairs."""
+    real, drawn, k = cloud(4, 30, 2), cloud(5, 25, 2) * 1.5, 3
+
+    def share(points, centres):
+        inside = 0
+        for point in points:
+            for i, centre in enumerate(centres):
+                others = sorted((centre - o).norm() for j, o in enumerate(centres) if j != i)
+                if (point - centre).norm() <= others[k - 1]:
+                    inside += 1
+                    break
+        return inside / len(points)
+
+    got = precision_recall(real, drawn, k)
+    assert got == pytest.approx((share(drawn, real), share(real, drawn)))
+
+
+@pytest.mark.parametrize(
+    ("caption", "complete"),
+    [
+        ("a red car on the grass", True),
+        ("two red cars on the grass", True),
+        ("a red car left of a blue dog at night", True),
+        ("一只红色的汽车停在草地上", True),
+        ("a car on the grass", False),
+        ("a red car", False),
+        ("a red car and a blue dog at night", False),
+    ],
+)
+def test_a_complete_caption_states_all_it_can(caption, complete):
+    assert is_complete(parse(caption)) == complete
