@@ -186,12 +186,15 @@ def test_evaluate_writes_the_contract(smoke_bundle, tmp_path, capsys):
     report = json.loads(file.read_text())
     assert report == json.loads(capsys.readouterr().out)
     assert list(report) == [
-        "split", "language", "captions", "seed", "candidates", "dvae", "clip", "error",
+        "split", "language", "captions", "seed", "candidates", "dvae", "diversity", "clip", "error",
     ]  # fmt: skip
     assert set(report["candidates"]) == {"1", "3"}
     assert set(report["candidates"]["1"]) == {"overall", "skills"}
     assert set(report["dvae"]) == {"psnr", "codes_used", "perplexity", "facts_kept"}
     assert set(report["error"]) == {"dvae", "prior", "rerank"}
+    assert set(report["diversity"]) == {
+        "candidates_of_the_worlds", "four_shown_differ", "precision", "recall",
+    }  # fmt: skip
     lost = report["error"]["prior"] + report["error"]["rerank"]
     assert report["candidates"]["3"]["overall"] == pytest.approx(1 - lost, abs=1e-3)
 
@@ -204,7 +207,7 @@ def test_long_captions_of_a_folder_are_told_in_one_line(tmp_path, capsys):
     arguments = ["--preset", "smoke", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
     assert main(["train", "all", *arguments]) == 0
     told = capsys.readouterr().err
-    assert "captions are longer than 32 tokens" in told and told.count("cut") == 1
+    assert "captions are longer than 48 tokens" in told and told.count("cut") == 1
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_any_stage(tmp_path, capsys):
