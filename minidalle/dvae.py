@@ -24,11 +24,12 @@ The paper trains for three million updates, we for some thousands. Seven departu
   logits and the posterior collapses to uniform (`information_bonus`). It fades, but not to zero:
   at f = 4 it outweighs the KL weight β / 3 f² to the end, so on balance our KL is rewarded. Codes
   are then certain, which suits a prior; the objective is no longer the plain ELBO;
-- `prototypes`, in place of an encoder and of the last two: the first 3f² dimensions of a code's
-  vector are a picture of f × f pixels, its prototype, found by k-means before training. The logit
-  of a code is how much a square looks like it, its mean colour above all, so all codes are in use
-  from the first step and none is lost; the decoder starts from the prototypes and corrects them
-  by what lies around;
+- `prototypes`, in place of an encoder and of the last two: each code has a prototype, a picture of
+  f × f pixels, found by k-means before training and then fixed. The logit of a code is how much a
+  square looks like it, its mean colour above all, so all codes are in use from the first step and
+  none is lost. The code's vector begins with the prototype, and the decoder corrects it by what
+  lies around. Prototypes that are trained on drift towards what training shows: after 4,000 updates
+  they alone kept 0.93 of the facts of unseen pairs, and 0.98 before;
 - a floor under b, 1 at first and 0.3 at the end: a drawn sky is exact, and an unbounded density
   gains more from its last decimals than from the things in front of it (`min_b_at`).
 """
@@ -68,7 +69,7 @@ class DVAEConfig:
     encoder_num_3x3: int = 0  # 3×3 convolutions in each block of the encoder (paper: 3)
     decoder_num_3x3: int = 1  # and of the decoder (paper: 3)
     bottleneck: int = 4  # a block's channels divided by those inside it (paper: 4)
-    prototypes: bool = False  # codes start as the k-means of squares (paper: no)
+    prototypes: bool = False  # codes are the k-means of squares (paper: no)
     code_width: int = 128  # D, dimensions of a code's embedding
     quantizer: str = "gumbel"  # gumbel (the paper's), straight-through, or vq
     beta: float = 6.6  # final weight of the KL term, before the division by 3 f² (paper: 6.6)
@@ -149,6 +150,8 @@ def logit_laplace_nll(x: Tensor, mu: Tensor, ln_b: Tensor) -> Tensor:
 class DVAE(nn.Module):
     """Images in [0, 1], B 3 H W, to codes, B h w, and back; h = w = H / f."""
 
+    prototypes: Tensor  # K × 3f² in [−1, 1]; only where the config asks for them
+
     def __init__(self, config: DVAEConfig) -> None:
         super().__init__()
         self.config = config
@@ -164,6 +167,7 @@ class DVAE(nn.Module):
         fold = Rearrange("b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
         if config.prototypes:
             self.encoder: nn.Module = fold
+            self.register_buffer("prototypes", torch.zeros(config.codes, 3 * p * p))
             self.log_sharpness = nn.Parameter(torch.tensor(math.log(SHARPNESS)))
         else:
             norm = nn.BatchNorm2d(self.quantizer.features)
@@ -189,7 +193,7 @@ class DVAE(nn.Module):
 
     @torch.no_grad()
     def set_prototypes(self, images: Tensor) -> None:
-        """Let the codes begin as the k-means of the squares of images, B 3 H W in [0, 1]."""
+        """Let the codes be the k-means of the squares of images, B 3 H W in [0, 1]."""
         squares = self.encoder(2 * images - 1).movedim(1, -1).flatten(0, 2)
         squares, counts = squares.unique(dim=0, return_counts=True)
         if len(squares) < self.config.codes:  # fewer squares than codes: some codes are equal
@@ -197,14 +201,11 @@ class DVAE(nn.Module):
             squares, counts = squares.repeat(repeats, 1), counts.repeat(repeats)
         # Weighed by how often they occur, nearly all codes would be sky; each weighed alike, none.
         centres = k_means(_weigh_mean(squares), counts.float().sqrt(), self.config.codes)
-        self._prototypes().copy_(_weigh_mean(centres, 1 / MEAN_WEIGHT))
+        self.prototypes.copy_(_weigh_mean(centres, 1 / MEAN_WEIGHT))
+        self.quantizer.codebook[:, : self.prototypes.shape[1]] = self.prototypes
         last = self.decoder.get_submodule("2")
         assert isinstance(last, nn.Conv2d)
         last.weight.mul_(0.1)  # so that pictures begin as their prototypes
-
-    def _prototypes(self) -> Tensor:
-        """What each code looks like on its own, K × 3f² in [−1, 1]: a part of its vector."""
-        return self.quantizer.codebook[:, : 3 * self.config.factor**2]
 
     def features(self, images: Tensor) -> Tensor:
         """What a cell's code is chosen by: images in [0, 1], B 3 H W → B K h w logits, or B D h w
@@ -212,7 +213,7 @@ class DVAE(nn.Module):
         if not self.config.prototypes:
             return self.encoder(2 * images - 1)
         squares = _weigh_mean(self.encoder(2 * images - 1).movedim(1, -1))
-        c = _weigh_mean(self._prototypes())
+        c = _weigh_mean(self.prototypes)
         likeness = 2 * squares @ c.T - (c**2).sum(1)  # −|square − c|², up to a constant
         return (self.log_sharpness.exp() * likeness).movedim(-1, 1)
 

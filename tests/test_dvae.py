@@ -300,15 +300,19 @@ def test_a_dvae_of_prototypes_begins_as_k_means():
     torch.testing.assert_close(decoded, looks.clamp(0, 1), rtol=0, atol=1e-4)
 
 
-def test_prototypes_learn():
-    """Catches a codebook that the encoder or the decoder does not train."""
+def test_vectors_learn_and_prototypes_stay():
+    """Catches a codebook that the decoder does not train, and codes that change their meaning."""
     torch.manual_seed(0)
     dvae, images = DVAE(PROTOTYPES), torch.rand(8, 3, 8, 8)
     dvae.set_prototypes(images)
+    before, codes = dvae.prototypes.clone(), dvae.encode(images)
+    optimizer = torch.optim.SGD(dvae.parameters(), lr=0.1)
     dvae(images, tau=1.0).total.backward()
     gradient = dvae.quantizer.codebook.grad
     assert (gradient[:, :12].abs().sum(1) > 0).all() and (gradient[:, 12:].abs().sum() > 0)
     assert dvae.log_sharpness.grad.abs() > 0
+    optimizer.step()
+    assert torch.equal(dvae.prototypes, before) and torch.equal(dvae.encode(images), codes)
 
 
 def test_looks_are_the_middle_of_nine():

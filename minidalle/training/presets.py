@@ -75,7 +75,7 @@ FULL = Preset(
     colour_jitter=0.75,
     models={
         "dvae": DVAEConfig(
-            codes=2048,
+            codes=4096,
             widths=(256,),
             bottleneck=2,
             prototypes=True,
@@ -86,7 +86,7 @@ FULL = Preset(
         "clip": CLIPConfig(width=128, heads=4),
     },
     training={
-        "dvae": TrainConfig(steps=4000, batch_size=16, lr=2e-3, muon_lr=0.02, weight_decay=1e-2),
+        "dvae": TrainConfig(steps=1500, batch_size=16, lr=2e-3, muon_lr=0.02, weight_decay=1e-2),
         "prior": TrainConfig(
             steps=20_000, batch_size=16, lr=3e-3, muon_lr=0.02, warmup_steps=500, **_PRIOR_OPTIMIZER
         ),
@@ -105,7 +105,7 @@ CLASS = replace(
         "prior": replace(FULL.models["prior"], width=128, heads=4),
     },
     training={
-        "dvae": replace(FULL.training["dvae"], steps=1000),
+        "dvae": replace(FULL.training["dvae"], steps=500),
         "prior": replace(FULL.training["prior"], steps=3000, warmup_steps=100),
         "clip": replace(FULL.training["clip"], steps=6500),
     },
