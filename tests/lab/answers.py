@@ -54,6 +54,14 @@ def _same_but_size(a, b):
     return facts(a) == facts(b)
 
 
+def _colour_cut_above_only(r, a, b):
+    return ((r - b) @ a / (a @ a)).clamp(max=255)
+
+
+def _colour_wrapped(r, a, b):
+    return ((r - b) @ a / (a @ a)) % 256
+
+
 def _kind_is_asked(stated, seen):
     return (
         stated.kind == seen.kind
@@ -143,6 +151,11 @@ WRONG = [
     ("attend", "sees all", _ignoring("attend", 3, lambda q, *_: torch.ones(len(q), len(q)).bool())),
     ("joint_loss", "weighs by an eighth", _ignoring("joint_loss", 3, 1 / 8)),
     ("elbo", "ignores beta", _ignoring("elbo", 2, 1.0)),
+    ("best_colour", "may be negative", _colour_cut_above_only),
+    ("best_colour", "wraps around", _colour_wrapped),
+    ("best_colour", "weighs all pixels alike", _ignoring("best_colour", 1, lambda r, a, b: (
+        torch.ones_like(a)))),
+    ("best_colour", "ignores b", _ignoring("best_colour", 2, lambda r, a, b: torch.zeros_like(b))),
     ("block", "uses a norm of its own", _ignoring("block", 3, lambda *_: lambda x: F.layer_norm(
         x, x.shape[-1:]))),
     ("gumbel_softmax", "ignores tau", _ignoring("gumbel_softmax", 2, 1.0)),
@@ -267,6 +280,11 @@ def _all_hold(stated, seen):
     return np.all([getattr(stated, p) in (None, getattr(seen, p)) for p in parts])
 
 
+def _colour_by_channel(r, a, b):
+    colour = [float(a @ (x - y) / (a @ a)) for x, y in zip(r, b, strict=True)]
+    return [min(255.0, max(0.0, c)) for c in colour]
+
+
 def _dice_in_numpy(d, p):
     d, p = d.numpy(), p.numpy()
     return np.float32(2 * (d @ p) / (d @ d + p @ p))
@@ -333,6 +351,8 @@ RIGHT = [
     ("best_of", "np.argmax", lambda scores, right, n: np.array(right)[np.argmax(scores[:n])]),
     ("best_of", "torch.argmax", lambda scores, right, n: torch.tensor(right)[
         torch.tensor(scores[:n]).argmax()]),
+    ("best_colour", "numpy", _returned_as(torch.Tensor.numpy, "best_colour")),
+    ("best_colour", "a list of numbers", _colour_by_channel),
     ("dice", "np.float32", _dice_in_numpy),
     ("dice", "a tensor", lambda d, p: 2 * (d @ p) / (d @ d + p @ p)),
     ("rank", "a sorted list", _rank_as_a_list),

@@ -61,11 +61,68 @@ THING_HOLDS = Task(
 )  # fmt: skip
 
 
+# --- best_colour: the closed form by which a drawing is painted -----------------------------------
+
+
+def best_colour(r: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return ((r - b) @ a / (a @ a)).clamp(0, 255)
+
+
+def _painted(
+    colour: tuple[float, float, float], weights: list[float], noise: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A change by a drawing in a colour, with noise: r, a and b."""
+    a, b = torch.tensor(weights), 60 * torch.randn(3, len(weights))
+    return torch.tensor(colour)[:, None] * a + b + noise * torch.randn_like(b), a, b
+
+
+BEST_COLOUR = Task(
+    name="best_colour", chapter=1, difficulty=2, minutes=15, answer=best_colour,
+    cases=lambda: [
+        (torch.tensor([[222.0], [44.0], [48.0]]), torch.ones(1), torch.zeros(3, 1)),
+        _painted((222.0, 44.0, 48.0), [0.5]),
+        _painted((44.0, 96.0, 224.0), [1.0, 0.76]),
+        _painted((70.0, 160.0, 30.0), [1.0, 0.0, 0.5], 9.0),
+        _painted((48.0, 158.0, 66.0), [1.0, 1.0, 0.76, 0.3, 0.0], 9.0),
+        _painted((250.0, 3.0, 120.0), [1.0, 0.5, 0.0, 0.0], 60.0),
+        _painted((300.0, -40.0, 128.0), [1.0, 0.76, 0.2, 0.0], 4.0),
+        _painted((140.0, 66.0, 190.0), [1.0] * 4 + [0.76] * 3 + [0.0] * 4, 20.0),
+    ],
+    properties=(Property("each channel of a colour lies between 0 and 255",
+                         lambda v, r, a, b: (v >= 0).all() and (v <= 255).all()),),
+    tolerance=1e-4,
+    mistakes=(
+        Mistake("b is forgotten: outlines, eyes and the hidden backdrop are not the paint's.",
+                lambda r, a, b: (r @ a / (a @ a)).clamp(0, 255)),
+        Mistake("The sum of the weights is no ⟨a, a⟩: below, each weight is squared.",
+                lambda r, a, b: ((r - b) @ a / a.sum()).clamp(0, 255)),
+        Mistake("That is the mean of r − b over all pixels; a pixel that the paint does not reach"
+                " must not count.", lambda r, a, b: (r - b).mean(-1).clamp(0, 255)),
+        Mistake("A pixel counts by its weight: above, r − b is multiplied with a once more.",
+                lambda r, a, b: ((r - b).sum(-1) / a.sum()).clamp(0, 255)),
+        Mistake("The mean of (r − b) / a counts all painted pixels alike; where a is small,"
+                " the noise is divided by it and grows.",
+                lambda r, a, b: torch.where(a > 0, (r - b) / a.clamp(min=1e-9), 0.0).sum(-1).div(
+                    (a > 0).sum()).clamp(0, 255)),
+        Mistake("b is on the wrong side: r − b is what the paint has to explain.",
+                lambda r, a, b: ((r + b) @ a / (a @ a)).clamp(0, 255)),
+        Mistake("One number for all three channels is a grey: minimise each channel by itself.",
+                lambda r, a, b: ((r - b) @ a / (a @ a)).mean().expand(3).clamp(0, 255)),
+        Mistake("The colour is not kept between 0 and 255.", lambda r, a, b: (r - b) @ a / (a @ a)),
+    ),
+    hints=(
+        "Section 6 has the closed form for one channel. Which of r, a and b have three?",
+        "Above: the dot product of a with each row of r − b. Below: the one of a with itself.",
+        "(r - b) @ a gives three numbers; .clamp(0, 255) keeps them in range.",
+    ),
+)  # fmt: skip
+
+
 # --- dice -----------------------------------------------------------------------------------------
 
 
-def dice(d: Tensor, p: Tensor) -> float:
-    return (2 * (d @ p) / (d @ d + p @ p)).item()
+def dice(r: Tensor, p: Tensor) -> float:
+    return (2 * (r @ p) / (r @ r + p @ p)).item()
 
 
 DICE = Task(
@@ -76,21 +133,21 @@ DICE = Task(
         (torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])), (torch.randn(9), torch.randn(9)),
     ],
     properties=(Property("of non-negative vectors it lies between 0 and 1",
-                         lambda v, d, p: -1e-6 <= v <= 1 + 1e-6 or (d * p).min() < 0),),
+                         lambda v, r, p: -1e-6 <= v <= 1 + 1e-6 or (r * p).min() < 0),),
     mistakes=(
         Mistake("That is the cosine: it forgives a drawing that is only faintly there.",
-                lambda d, p: (d @ p / (d.norm() * p.norm())).item()),
+                lambda r, p: (r @ p / (r.norm() * p.norm())).item()),
         Mistake("The 2 is missing: of a thing with itself it must be 1.",
-                lambda d, p: (d @ p / (d @ d + p @ p)).item()),
-        Mistake("Lengths are added, and their squares are wanted: ⟨d, d⟩, not |d|.",
-                lambda d, p: (2 * (d @ p) / (d.norm() + p.norm())).item()),
+                lambda r, p: (r @ p / (r @ r + p @ p)).item()),
+        Mistake("Lengths are added, and their squares are wanted: ⟨r, r⟩, not |r|.",
+                lambda r, p: (2 * (r @ p) / (r.norm() + p.norm())).item()),
         Mistake("That is the overlap with one of the two alone; Dice treats both alike.",
-                lambda d, p: (d @ p / (d @ d)).item()),
+                lambda r, p: (r @ p / (r @ r)).item()),
         Mistake("Jaccard's index: the part that both share is taken off below. A good measure, and"
-                " another one.", lambda d, p: (d @ p / (d @ d + p @ p - d @ p)).item()),
+                " another one.", lambda r, p: (r @ p / (r @ r + p @ p - r @ p)).item()),
     ),
     hints=(
-        "Section 6 has the formula; a dot product is `d @ p`.",
+        "Section 6 has the formula; a dot product is `r @ p`.",
         "Above: twice the dot product of the two. Below: each with itself, added.",
         "It ends with .item(), so that a number comes back and not a tensor.",
     ),
@@ -193,4 +250,4 @@ SHOWS_HELD_OUT = Task(
     ),
 )  # fmt: skip
 
-TASKS = (THING_HOLDS, DICE, SAME_FACTS, SHOWS_HELD_OUT)
+TASKS = (THING_HOLDS, BEST_COLOUR, DICE, SAME_FACTS, SHOWS_HELD_OUT)
