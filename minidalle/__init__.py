@@ -17,6 +17,7 @@ The modules of the lesson, in reading order; each imports only those above it:
     clip           two towers, the contrastive loss, reranking
     bundle         the trained parts on the disk
     pipeline       MiniDALLE: from a caption to ranked pictures
+    editing        drawing given what is known of a picture: inpainting, repair
 
 What they stand on: errors (the one exception a user can fix), files (written whole or not at all),
 tensors (devices, precision, pictures to tensors), normalise (captions in one spelling),

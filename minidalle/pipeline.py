@@ -170,12 +170,14 @@ class MiniDALLE:
         seed: int = 0,
         sampling: SamplingConfig | None = None,
         prime: Tensor | None = None,
+        evidence: Tensor | None = None,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> tuple[Tensor, Tensor]:
         """Draw n pictures of a caption: codes, n × N, and images, n 3 H W in [0, 1].
 
         prime: the first p codes of every candidate, in raster order; with whole rows of a picture's
-        codes, the candidates complete that picture. Warns of a caption that is cut.
+        codes, the candidates complete that picture. evidence: what is known of each cell, N × K
+        (`editing`). Warns of a caption that is cut.
         """
         length = self.prior.config.text_length
         text = self.tokenizer.batch([caption], length).to(self.device)
@@ -183,7 +185,7 @@ class MiniDALLE:
         given = None if prime is None else prime.reshape(1, -1).expand(n, -1)
         generators = candidate_generators(seed, n)
         sampling = sampling or self.sampling
-        steps = sample_codes(self.prior, text, uncond, sampling, generators, given)
+        steps = sample_codes(self.prior, text, uncond, sampling, generators, given, evidence)
         codes = deque(progress(steps), maxlen=1).pop()  # the last has all of them
         grid = self.dvae.config.grid
         return codes, self.dvae.decode(codes.reshape(-1, grid, grid))
@@ -248,7 +250,7 @@ class MiniDALLE:
             warnings.warn(f"never seen in training: {words}", stacklevel=2)
         chosen = replace(self.sampling, **{k: v for k, v in sampling.items() if v is not None})
         text = self.text_for_clip(caption)
-        codes, images = self.candidates(caption, candidates, seed, chosen, prime, progress)
+        codes, images = self.candidates(caption, candidates, seed, chosen, prime, progress=progress)
         order, scores = rerank(self.clip, images, text)
         places = distinct_first(codes[order])[:keep]
         order, scores = order[places], scores[places]

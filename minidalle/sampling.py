@@ -59,12 +59,15 @@ def sample_codes(
     config: SamplingConfig,
     generators: list[torch.Generator],
     prime: Tensor | None = None,
+    evidence: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Sample candidates of one caption; yields the codes so far, n × (1 … N), after every step.
 
     text, uncond: the caption and the empty caption, 1 T. generators: one on the CPU per candidate.
     prime: given first codes, n × p in raster order (whole rows complete a picture).
-    Raises MinidalleError where the prime does not fit, or where a logit is NaN or infinite.
+    evidence: ln p(what is known of a cell | code), N × K; it is added to the logits, so codes come
+    from the posterior. −∞ rules a code out. (`editing` makes it from a picture.)
+    Raises MinidalleError where prime or evidence do not fit, or where a logit is NaN or infinite.
     """
     n, c = len(generators), prior.config
     positions = c.grid**2
@@ -79,6 +82,13 @@ def sample_codes(
         raise MinidalleError(
             f"prime is {tuple(given.shape)}: {n} rows of at most {positions} codes below {c.codes}"
         )
+    if evidence is not None:
+        if evidence.shape != (positions, c.codes) or not (evidence > -torch.inf).any(1).all():
+            raise MinidalleError(
+                f"evidence is {tuple(evidence.shape)}: {positions} cells × {c.codes} codes, at"
+                " least one of them possible in each cell"
+            )
+        evidence = evidence.to(logits.device)
     codes = given[:, :0].to(logits.device)
     for position in range(positions):
         if is_guided:
@@ -89,6 +99,8 @@ def sample_codes(
                 f"the prior's logits are not finite at code {position + 1} of {positions};"
                 " fetch a fresh copy of the bundle, or train the prior again"
             )
+        if evidence is not None:
+            logits = logits + evidence[position]
         if position < given.shape[1]:
             code = given[:, position].to(logits.device)
         elif config.temperature == 0:
