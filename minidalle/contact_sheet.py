@@ -154,8 +154,8 @@ def _longest(text: str, fits: Callable[[str], bool]) -> int:
 
 
 def enlarge(image: np.ndarray, side: int) -> Image.Image:
-    """Enlarge a small picture to `side` pixels, with bicubic interpolation."""
-    return Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+    """Enlarge a small picture to `side` pixels, each whole: pixel art must not be smeared."""
+    return Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
 
 
 def strip(
@@ -175,7 +175,7 @@ def strip(
 
 
 def gallery(
-    images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 4, side: int = 176
+    images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 4, side: int = 192
 ) -> Image.Image:
     """A sheet of pictures, `side` pixels each, with the caption of each below it."""
     gap, foot, line = 12, 42, 16  # pixels; the foot has two lines

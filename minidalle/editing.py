@@ -162,11 +162,12 @@ def _as_input(model: MiniDALLE, image: np.ndarray) -> Tensor:
 def _sample(
     model: MiniDALLE, caption: str, evidence: Tensor, n: int, best: int, seed: int, sampling: dict
 ) -> Ranked:
-    """Candidates that agree with the evidence, the heaviest first."""
+    """Candidates that agree with the evidence, the heaviest first; their scores are weights that
+    add up to 1 over all candidates."""
     config = replace(model.sampling, **sampling)
     codes, images = model.candidates(caption, n, seed, config, evidence=evidence)
     text = model.tokenizer.batch([caption], model.prior.config.text_length).to(model.device)
-    weights = log_weight(model.prior, text, codes, evidence)
+    weights = log_weight(model.prior, text, codes, evidence).softmax(0)
     order = weights.argsort(descending=True, stable=True)
     order = order[distinct_first(codes[order], near=0)][:best]
     grid = model.dvae.config.grid

@@ -23,7 +23,7 @@ def main() -> None:
     model = MiniDALLE.load(device="cpu")
     images = [model.generate(c, candidates=32, keep=1, seed=0).images[0] for c in tqdm(CAPTIONS)]
     out = Path(__file__).parents[2] / "data" / "strip.png"
-    gallery(images, CAPTIONS, columns=4, side=200).quantize(256).save(out, optimize=True)
+    gallery(images, CAPTIONS, columns=4, side=192).quantize(256).save(out, optimize=True)
     print(out)
 
 
