@@ -18,6 +18,7 @@ The modules of the lesson, in reading order; each imports only those above it:
     bundle         the trained parts on the disk
     pipeline       MiniDALLE: from a caption to ranked pictures
     editing        drawing given what is known of a picture: inpainting, repair
+    describing     from a picture to its caption, by Bayes' rule
 
 What they stand on: errors (the one exception a user can fix), files (written whole or not at all),
 tensors (devices, precision, pictures to tensors), normalise (captions in one spelling),

@@ -104,7 +104,7 @@ def edit(
     image: uint8 H × H × 3, as large as the model's pictures. All outside stays, pixel by pixel.
     Raises MinidalleError.
     """
-    x = _as_input(model, image)
+    x = as_input(model, image)
     free = cells_of(region, model.dvae)
     codes = model.dvae.encode(x)[0]
     evidence = keep(codes, free, model.dvae.config.codes)
@@ -131,7 +131,7 @@ def repair(
     visible: bool H × H, False where pixels are missing. caption: what the picture shows, if known.
     Raises MinidalleError.
     """
-    x = _as_input(model, image)
+    x = as_input(model, image)
     there = None if visible is None else torch.from_numpy(visible).to(x.device)
     sigma = estimate_noise(model.dvae, x[0], there) if sigma is None else sigma
     evidence = observe(model.dvae, x[0], max(sigma, MIN_SIGMA), there)
@@ -148,7 +148,7 @@ def estimate_noise(dvae: DVAE, image: Tensor, visible: Tensor | None = None) -> 
     return (apart / count)[count > 0].median().clamp(min=0).sqrt().item()
 
 
-def _as_input(model: MiniDALLE, image: np.ndarray) -> Tensor:
+def as_input(model: MiniDALLE, image: np.ndarray) -> Tensor:
     """A picture as the dVAE reads it, 1 3 H W. Raises MinidalleError for another size."""
     size = model.dvae.config.image_size
     if image.dtype != np.uint8 or image.shape != (size, size, 3):

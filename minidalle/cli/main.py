@@ -1,4 +1,4 @@
-"""The command line: `minidalle generate`, `edit`, `train`, `evaluate` and `grade`.
+"""The command line: `minidalle generate`, `edit`, `describe`, `train`, `evaluate` and `grade`.
 
 An error the user can fix ends in one line and exit status 2; Ctrl-C and SIGTERM end a training at
 the next step, saved, with 130 and 143.
@@ -13,11 +13,18 @@ from minidalle.cli.streams import repair_streams
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    from minidalle.cli import edit, evaluate, generate, grade, train  # with torch: two seconds
+    from minidalle.cli import (
+        describe,
+        edit,
+        evaluate,
+        generate,
+        grade,
+        train,
+    )  # with torch: two seconds
 
     top = argparse.ArgumentParser(prog="minidalle", description="Text becomes pictures.")
     commands = top.add_subparsers(dest="command", required=True)
-    for module in (generate, edit, train, evaluate):
+    for module in (generate, edit, describe, train, evaluate):
         command = module.add_parser(commands)
         command.add_argument("--device", help="cpu, cuda, cuda:1, mps (cuda if there is one)")
     grade.add_parser(commands)

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "minidalle"
 FOUNDATIONS = ("errors", "files", "tensors", "normalise", "contact_sheet")
 LESSONS = (
     "tokenizer", "quantize", "residual", "dvae", "attention", "transformer", "prior", "sampling",
-    "clip", "bundle", "pipeline", "editing",
+    "clip", "bundle", "pipeline", "editing", "describing",
 )  # fmt: skip
 # A module imports from its own layer or an earlier one. The lesson and the data sets stand side by
 # side: neither knows the other.
