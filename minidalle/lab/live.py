@@ -26,22 +26,29 @@ def watch(
     """Run through `records` and return them all.
 
     curve: which losses to draw; panel: called now and then for a picture of the model's work;
-    every: steps between two calls of it (a twentieth of the whole).
+    every: steps between two calls of it. By default they come at 1, 3, 10, 30, … and at the end
+    (`looks`): a model learns most at the beginning.
     """
-    every = every or max(1, total // 20)
+    due_at = {1, total, *range(every, total, every)} if every else looks(total)
     history: list = []
     handle = display(HTML("<p>starting …</p>"), display_id=True)
     began = updated = time.monotonic()
     picture: Picture | None = None
     for record in records:
         history.append(record)
-        due = record.step % every == 0 or record.step in (1, total)
+        due = record.step in due_at
         if due and panel is not None:
             picture = panel()
         if due or time.monotonic() - updated > 2:
             updated = time.monotonic()
             handle.update(HTML(_html(history, total, curve, picture, updated - began, title)))
     return history
+
+
+def looks(total: int) -> set[int]:
+    """The steps 1, 3, 10, 30, … below `total`, and `total` itself."""
+    spaced = {c * 10**n for n in range(len(str(total))) for c in (1, 3)}
+    return {step for step in spaced if step < total} | {total}
 
 
 def _html(history, total, curve, picture, seconds, title) -> str:

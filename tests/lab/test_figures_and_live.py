@@ -110,9 +110,15 @@ def test_watch_returns_every_record_and_ends_with_the_whole_curve(monkeypatch):
         iter(records), 40, panel=lambda: panels.append(1) or bars({"a": 1.0}, title="panel one")
     )
     assert history == records
-    assert 20 <= len(panels) <= 22
+    assert len(panels) == len(live.looks(40)) == 5
     assert 'value="40" max="40"' in shown[-1] and shown[-1].count("<img") == 2
     assert "s in all" in shown[-1] and "s left" in shown[0]
+
+
+def test_looks_are_spaced_by_their_logarithm():
+    """Catches a last look that is missing or doubled, and a training of few steps without one."""
+    assert sorted(live.looks(1500)) == [1, 3, 10, 30, 100, 300, 1000, 1500]
+    assert sorted(live.looks(100)) == [1, 3, 10, 30, 100] and live.looks(1) == {1}
 
 
 def test_smooth_is_a_mean_that_forgets():
