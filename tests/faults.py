@@ -217,6 +217,16 @@ ROWS = [
         " test_the_first_process_is_killed_while_the_second_waits"
         " test_two_at_once_on_a_file_system_without_locks"
         " test_files_that_vanish_while_they_are_unpacked"),
+    Row("kill -9 while unpacking, and again", "datasets/test_archive_runs",
+        "test_killed_half_way_and_unpacked_again"),
+    Row("three processes unpack one archive", "datasets/test_archive_runs", "test_three_at_once"),
+    Row("two archives of one name at once", "datasets/test_archive_runs",
+        "test_two_archives_of_one_name_at_once"),
+    Row("a folder that was copied half way", "datasets/test_archive_runs",
+        "test_a_folder_that_has_lost_files test_files_that_were_added_to_the_folder"),
+    Row("an archive that changes", "datasets/test_archive_runs",
+        "test_the_archive_changes_between_two_runs"
+        " test_the_archive_changes_while_it_is_unpacked"),
     Row("names in an archive from Windows", "datasets/test_archives",
         "test_names_of_an_encoding_that_is_not_stated test_backslashes_are_separators"
         " test_backslashes_that_lead_out test_a_name_in_gbk_that_leads_out"),
