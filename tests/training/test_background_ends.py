@@ -69,7 +69,7 @@ def assert_saved(out, *stages):
 
 def test_it_is_killed_in_the_middle_of_its_stage(tmp_path):
     """Catches hours of the prior's training lost with it, and a bundle without its CLIP."""
-    with training(tmp_path, prior=200) as (parent, child):
+    with training(tmp_path, prior=600) as (parent, child):
         os.kill(child, signal.SIGKILL)
         _, said = parent.communicate(timeout=120)
     assert parent.returncode == 2 and "Traceback" not in said
