@@ -70,7 +70,7 @@ def train(args: argparse.Namespace) -> None:
     for name in names:
         run.check(name)  # before the first of them takes an hour
     alone_on_cpu = distributed.world_size() == 1 and run.device.type == "cpu"
-    background = _background(args) if args.stage == "all" and alone_on_cpu else None
+    background = None
     with GracefulInterrupt() as interrupt, ExitStack() as stack:
         for name in names:
             if name == "tokenizer":
@@ -79,11 +79,10 @@ def train(args: argparse.Namespace) -> None:
                 if status := wait_for(background, interrupt):
                     sys.exit(status)
             else:
-                if name == "prior" and background:
-                    stack.enter_context(background)
-                companion = background if name == "prior" else None
+                if name == "prior" and args.stage == "all" and alone_on_cpu:
+                    background = _start_background(args, stack)
                 if status := train_with_progress(
-                    run, name, args.resume, interrupt, background=companion
+                    run, name, args.resume, interrupt, background=background
                 ):
                     sys.exit(status)
     distributed.shutdown()
@@ -139,11 +138,11 @@ def _with_epochs(chosen: Preset, args: argparse.Namespace, source: Source) -> Pr
     return chosen
 
 
-def _background(args: argparse.Namespace) -> BackgroundProcess | None:
-    """On a CPU, CLIP trains while the prior does; None where the system has no shared locks."""
+def _start_background(args: argparse.Namespace, stack: ExitStack) -> BackgroundProcess | None:
+    """On a CPU, CLIP trains while the prior does; None where no second process can be made."""
     try:
-        return BackgroundProcess(train_clip, args)
-    except OSError as error:  # no /dev/shm, as in some containers
+        return stack.enter_context(BackgroundProcess(train_clip, args))
+    except OSError as error:  # no /dev/shm, as in some containers; no process or memory left
         print_note(f"no second process here ({error.strerror}): CLIP is trained after the prior")
         return None
 

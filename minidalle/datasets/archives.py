@@ -41,7 +41,8 @@ def unpack(archive: Path, into: Path) -> Path:
     """Unpack `archive` into a new folder in `into`, and return that folder.
 
     If the same archive was unpacked there before, its folder is returned unchanged. Raises
-    MinidalleError, and leaves no files behind, if the archive is invalid or an entry is refused.
+    MinidalleError, and leaves no files behind, if the archive is invalid or an entry is refused, or
+    if files are missing from the folder.
     """
     if archive.suffix.lower() in CONTAINERS and not zipfile.is_zipfile(archive):
         raise MinidalleError(f"{archive}: {CONTAINERS[archive.suffix.lower()]}")
@@ -59,6 +60,7 @@ def unpack(archive: Path, into: Path) -> Path:
                         if is_locked:
                             _sweep(folder)
                         _unpack_to(folder, file, archive)
+            _check_whole(folder, entries, archive)
             return folder
     except DAMAGED as error:
         raise MinidalleError(
@@ -116,7 +118,7 @@ def _unpack_to(folder: Path, file: zipfile.ZipFile, archive: Path) -> None:
     staging.mkdir()
     try:
         expected = _extract(file, staging, archive)
-        present = sum(len(files) for _, _, files in os.walk(staging))
+        present = _num_files(staging)
         if present != expected:
             raise MinidalleError(
                 f"{archive}: {present} of {expected} files are in {staging}, another program"
@@ -156,6 +158,21 @@ def _extract(file: zipfile.ZipFile, into: Path, archive: Path) -> int:
             raise zipfile.BadZipFile(str(error)) from error
         raise
     return len(files)
+
+
+def _check_whole(folder: Path, entries: list[zipfile.ZipInfo], archive: Path) -> None:
+    """Raises MinidalleError where a folder has lost files: it was copied half way, for instance."""
+    expected = len({os.path.normpath(e.filename) for e in entries if not e.is_dir()})
+    present = _num_files(folder)
+    if present < expected:
+        raise MinidalleError(
+            f"{archive}: {folder}, where it was unpacked, has {present} of its {expected} files;"
+            " move that folder away, or name it with --data if this is what you want"
+        )
+
+
+def _num_files(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
 
 
 def _exists(path: Path) -> bool:

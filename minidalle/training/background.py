@@ -20,6 +20,35 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+PATIENCE = 5.0  # seconds of waiting for a turn to write on the screen
+
+
+class ScreenLock:
+    """A lock of two processes for their progress bars, one under the other.
+
+    A process that is killed or stopped while it has the lock never gives it back. The other waits
+    for it once, and then writes without: bars that overlap are better than a training that hangs.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        self.lock, self.is_lost = lock, False
+
+    def acquire(self, *_: Any) -> bool:
+        """Take it, or go on without."""
+        self.is_lost = self.is_lost or not self.lock.acquire(timeout=PATIENCE)
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        if not self.is_lost:
+            self.lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
 
 class BackgroundProcess:
     """A process that runs `work(*arguments)`, which returns its exit status.
@@ -29,24 +58,26 @@ class BackgroundProcess:
 
     It has half of the threads, and so has this process until the `with` ends. Leaving the `with`
     early sends it SIGTERM and waits for it. It also gets SIGTERM when this process dies, even by
-    SIGKILL.
+    SIGKILL. Entering the `with` raises OSError where the system has no process left to give.
     """
 
     def __init__(self, work: Callable[..., int], *arguments: Any) -> None:
         self.threads = torch.get_num_threads()
         self.half = max(1, self.threads // 2)
         context = multiprocessing.get_context("spawn")  # a fork would inherit torch's locks
-        self.lock = context.RLock()  # for the two progress bars, one under the other
+        self.lock = ScreenLock(context.RLock())
         self.process = context.Process(target=_run, args=(self.half, self.lock, work, *arguments))
 
     def __enter__(self) -> "BackgroundProcess":
-        torch.set_num_threads(self.half)
-        tqdm.set_lock(self.lock)
         # The child ignores SIGINT until its own handler is installed: Ctrl-C during its start would
         # be a traceback. This process still hears it, and ends the child.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.process.start()
-        signal.signal(signal.SIGINT, before)
+        try:
+            self.process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        torch.set_num_threads(self.half)
+        tqdm.set_lock(self.lock)
         return self
 
     def is_alive(self) -> bool:
@@ -69,8 +100,11 @@ class BackgroundProcess:
         return status
 
     def terminate(self) -> None:
-        """Ask it to end; it finishes the current step and saves."""
+        """Ask it to end; it finishes the current step and saves. One that is stopped goes on, as
+        it would not hear it."""
         self.process.terminate()
+        if self.process.pid and self.is_alive() and hasattr(signal, "SIGCONT"):  # not on Windows
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def __exit__(self, *_: object) -> None:
         self.terminate()

@@ -1,7 +1,8 @@
 """What a run directory is trained on, written down so that nothing else gets mixed in.
 
 `run.json` holds the name of the source and the sizes of the preset. Without it, a dVAE of one
-preset and a prior of another could end in one bundle, without a word.
+preset and a prior of another could end in one bundle, without a word. Since somebody may delete or
+edit it, each checkpoint is compared too: it holds its source and the sizes of its model.
 """
 
 import json
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from minidalle.errors import MinidalleError
-from minidalle.files import to_json, write_file
-from minidalle.training import distributed
+from minidalle.files import read_file, to_json, write_file
+from minidalle.training import checkpoint, distributed
+
+# Sizes of a model that the source and the earlier stages set, and not the preset.
+DERIVED = {"image_size", "vocab_size", "codes", "grid", "look_size"}
 
 
 def check_identity(out: Path, source: str, sizes: dict[str, Any]) -> None:
@@ -19,8 +23,8 @@ def check_identity(out: Path, source: str, sizes: dict[str, Any]) -> None:
     Raises MinidalleError where the directory is trained on another source or at other sizes.
     """
     file = out / "run.json"
-    sizes = json.loads(json.dumps(sizes))  # as a file gives it back: tuples are lists
     if distributed.is_main_process() and not file.exists():
+        _check_checkpoints(out, source, sizes)
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -30,20 +34,46 @@ def check_identity(out: Path, source: str, sizes: dict[str, Any]) -> None:
         write_file(file, to_json({"source": source, "sizes": sizes}))
     distributed.barrier()
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-        known_source, known_sizes = known["source"], known["sizes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        known = json.loads(read_file(file))
+        known_source, known_sizes = known["source"], dict(known["sizes"])
+    except (MinidalleError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MinidalleError(
             f"{file} is damaged: delete it, and the same command writes it again"
         ) from error
-    if known_source != source:
+    _check_same(out, (known_source, known_sizes), (source, sizes))
+
+
+def _check_checkpoints(out: Path, source: str, sizes: dict[str, Any]) -> None:
+    """The stages of a run whose `run.json` is gone, or that an older release has trained."""
+    for stage in sizes:
+        for file in checkpoint.steps(out / stage)[:1]:
+            try:
+                metadata = checkpoint.load(file)[1]
+            except MinidalleError:
+                continue  # whoever reads it will say so
+            check_checkpoint(file, stage, metadata, source, sizes)
+
+
+def check_checkpoint(
+    file: Path, stage: str, metadata: dict[str, Any], source: str, sizes: dict[str, Any]
+) -> None:
+    """Raises MinidalleError where a checkpoint has another source, or its model other sizes."""
+    model = {k: v for k, v in metadata["model_config"].items() if k not in DERIVED}
+    is_known = isinstance(sizes.get(stage), dict)  # not with --init, which has hashes of weights
+    known = metadata.get("source", source), {stage: model} if is_known else {}
+    _check_same(file, known, (source, sizes))
+
+
+def _check_same(path: Path, known: tuple[str, dict], now: tuple[str, dict]) -> None:
+    if known[0] != now[0]:
         raise MinidalleError(
-            f"{out} is trained on {known_source}, and this is {source}: give it the same --data,"
+            f"{path} is trained on {known[0]}, and this is {now[0]}: give it the same --data,"
             " --caption-column and --crop again, or choose another --out"
         )
-    if difference := _difference(known_sizes, sizes):
+    sizes = json.loads(json.dumps(now[1]))  # as a file gives it back: tuples are lists
+    if difference := _difference(known[1], sizes):
         raise MinidalleError(
-            f"{out} is trained at other sizes ({difference}): give it the same --preset again, or"
+            f"{path} is trained at other sizes ({difference}): give it the same --preset again, or"
             " choose another --out"
         )
 

@@ -29,7 +29,7 @@ from minidalle.pipeline import WORD
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import checkpoint, distributed
-from minidalle.training.identity import check_identity
+from minidalle.training.identity import check_checkpoint, check_identity
 from minidalle.training.log import LOG_EVERY, append_record, start_log
 from minidalle.training.presets import Preset
 from minidalle.training.stages import STAGES, Inputs
@@ -114,14 +114,17 @@ class TrainingRun:
 
     # --- Before a training ------------------------------------------------------------------------
 
-    def _check_identity(self) -> None:
+    def _sizes(self) -> dict[str, Any]:
         preset = self.preset
         sizes: dict[str, Any] = {"captions": preset.captions, "vocab_size": preset.vocab_size}
         if self.init is None:
             sizes |= {name: asdict(config) for name, config in preset.models.items()}
         else:  # its weights are part of what this directory is
             sizes |= {name: _digest(getattr(self.init, name)) for name in MODELS}
-        check_identity(self.out, self.source.name, sizes)
+        return sizes
+
+    def _check_identity(self) -> None:
+        check_identity(self.out, self.source.name, self._sizes())
 
     def _learnt_from(self, stage: str) -> dict[str, str]:
         """The SHA-256 of each earlier stage that this one learns from."""
@@ -135,8 +138,10 @@ class TrainingRun:
                 digests[needed] = checkpoint.digest(checkpoint.steps(self.out / needed)[0])
         return digests
 
-    def _check_learnt_from(self, stage: str, metadata: dict[str, Any], file: Path) -> None:
-        """Raises MinidalleError where a stage learnt from another tokenizer or dVAE."""
+    def _check_checkpoint(self, stage: str, metadata: dict[str, Any], file: Path) -> None:
+        """Raises MinidalleError where a stage learnt from another tokenizer or dVAE, or has another
+        source or other sizes."""
+        check_checkpoint(file, stage, metadata, self.source.name, self._sizes())
         known = metadata.get("learnt_from", {})
         for needed, digest in self._learnt_from(stage).items():
             if known.get(needed) != digest:
@@ -199,10 +204,10 @@ class TrainingRun:
                 )
             tensors, metadata = checkpoint.load(latest) if latest is not None else ({}, {})
             if latest is not None:
-                self._check_learnt_from(stage, metadata, latest)
+                self._check_checkpoint(stage, metadata, latest)
                 if checkpoint.step_of(latest) == self.steps(stage):
                     return  # it is finished, and taken as it is
-            learnt_from = self._learnt_from(stage)
+            origin = {"source": self.source.name, "learnt_from": self._learnt_from(stage)}
             model, config = self.build(stage, prepare=latest is None)
             state = TrainState.start(model, config)
             if latest is not None:
@@ -215,7 +220,7 @@ class TrainingRun:
             def save() -> None:
                 if checkpoints is not None:
                     tensors, metadata = state.dump()
-                    checkpoints.save(state.step, tensors, {**metadata, "learnt_from": learnt_from})
+                    checkpoints.save(state.step, tensors, metadata | origin)
 
             try:
                 for record in fit(state, objective):
@@ -267,7 +272,7 @@ class TrainingRun:
                 f"{newest} is {step} steps of {total}: finish it with"
                 f" minidalle train {stage} --resume"
             )
-        self._check_learnt_from(stage, metadata, newest)
+        self._check_checkpoint(stage, metadata, newest)
         row, saved_config = STAGES[stage], metadata["model_config"]
         config = config_from_dict(row.config, saved_config, f"{newest}: the model")
         model = build(row.model, config, tensors["ema"], newest, saved_config)

@@ -36,6 +36,19 @@ def test_a_run_on_another_column_or_crop_is_refused(table, tmp_path, capsys):
     assert main([*command, *chosen, "--resume"]) == 0
 
 
+def test_a_run_on_another_crop_whose_record_is_gone(table, tmp_path, capsys):
+    """Catches a prior on other squares than its dVAE, once `run.json` is deleted."""
+    command = ["--preset", "smoke", "--device", "cpu", "--data", str(table), "--caption-column"]
+    command += ["caption", "--out", str(tmp_path / "run")]
+    assert main(["train", "dvae", *command, "--crop", "pad"]) == 0
+    (tmp_path / "run" / "run.json").unlink()
+    assert main(["train", "prior", *command]) == 2
+    said = last_line(capsys)
+    assert "dvae/step-00000006.safetensors is trained on" in said and "--crop again" in said
+    assert not (tmp_path / "run" / "run.json").exists()
+    assert main(["train", "prior", *command, "--crop", "pad"]) == 0
+
+
 def test_the_background_process_reads_the_same_column_and_crop(table, tmp_path):
     """Catches CLIP trained on other squares than the dVAE: its own process reads the folder."""
     command = ["train", "all", "--preset", "smoke", "--device", "cpu", "--data", str(table)]

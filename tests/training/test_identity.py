@@ -2,6 +2,7 @@
 other."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from minidalle.bundle import load_bundle
+from minidalle.cli.main import main
 from minidalle.errors import MinidalleError
+from minidalle.training import checkpoint
 from minidalle.training.identity import check_identity
 from minidalle.training.presets import preset
 from minidalle.training.run import TrainingRun
@@ -59,6 +62,86 @@ def test_a_stage_that_learnt_from_another_tokenizer_is_refused(copy):
         new(copy).model("prior")
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A run of the same preset whose tokenizer, dVAE and CLIP are others."""
+    chosen = replace(SMOKE, captions=300).with_training("dvae", lr=5e-4)
+    run = new(tmp_path_factory.mktemp("other"), chosen)
+    for stage in ("dvae", "clip"):
+        list(run.train(stage))
+    return run
+
+
+def files(out):
+    """All that is in a run, but for what every training writes."""
+    passing = ("lock", "owner")
+    return {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name not in passing}
+
+
+def put(part, source, target):
+    """A file or folder of one run in place of another's."""
+    shutil.rmtree(target / part) if (target / part).is_dir() else (target / part).unlink()
+    copy = shutil.copytree if (source / part).is_dir() else shutil.copy
+    copy(source / part, target / part)
+
+
+def train(out, stage, capsys):
+    """The exit status of the command that continues a stage, and its last line."""
+    command = ["train", stage, "--preset", "smoke", "--device", "cpu", "--out", str(out)]
+    return main([*command, "--resume"]), capsys.readouterr().err.strip().rpartition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("part", "stage", "needed"),
+    [("dvae", "prior", "dvae"), ("dvae", "clip", "dvae"), ("tokenizer.json", "clip", "tokenizer"),
+     ("tokenizer.json", "prior", "tokenizer"), ("clip", "clip", "tokenizer")],
+)  # fmt: skip
+def test_a_part_that_was_copied_from_another_run_is_refused(copy, trained, other, part, stage,
+                                                            needed, capsys):  # fmt: skip
+    """Catches words and codes that mean other things, in a run of the same preset and source."""
+    put(part, other.out, copy)
+    before = files(copy)
+    status, said = train(copy, stage, capsys)
+    assert status == 2 and said.startswith(f"minidalle: {copy / stage}/step-00000006.safetensors")
+    assert f"another {needed} than the one in {copy}: move {copy / stage} away" in said
+    with pytest.raises(MinidalleError, match=f"another {needed}"):
+        new(copy).assemble()
+    assert files(copy) == before
+    put(part, trained.out, copy)
+    assert train(copy, stage, capsys)[0] == 0
+
+
+def test_a_stage_half_way_when_its_dvae_is_exchanged(copy, trained, other, capsys):
+    """Catches a prior that learns the codes of one dVAE, and from the middle on those of another;
+    with the old one back, it ends as it would have."""
+    shutil.rmtree(copy / "prior")
+    records = new(copy).train("prior")
+    next(records)
+    records.close()
+    put("dvae", other.out, copy)
+    status, said = train(copy, "prior", capsys)
+    assert status == 2 and "step-00000001.safetensors was trained on another dvae" in said
+    put("dvae", trained.out, copy)
+    assert train(copy, "prior", capsys)[0] == 0
+    name = "prior/step-00000006.safetensors"
+    assert checkpoint.digest(copy / name) == checkpoint.digest(trained.out / name)
+
+
+@pytest.mark.filterwarnings("ignore:.*passed over")
+def test_a_byte_of_the_dvae_is_changed_under_a_finished_prior(copy, capsys):
+    """Catches damage taken for another dVAE: trained again, it is the same, and so all fits."""
+    file = copy / "dvae" / "step-00000006.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    for stage in ("prior", "clip"):
+        status, said = train(copy, stage, capsys)
+        assert status == 2 and f"{file} is damaged: " in said and "delete it, and --resume" in said
+    for stage in ("dvae", "prior", "clip"):
+        assert train(copy, stage, capsys)[0] == 0
+    assert new(copy).assemble().is_dir()
+
+
 def test_the_same_inputs_are_accepted(copy):
     """Catches a digest that changes when a directory is copied, or read twice."""
     run = new(copy)
@@ -80,6 +163,78 @@ def test_another_preset_is_refused(copy, change, says):
     for stage in ("tokenizer", "dvae", "prior", "clip"):
         with pytest.raises(MinidalleError, match=f"{says}.*--preset"):
             list(new(copy, replace(SMOKE, **change)).train(stage, resume=True))
+
+
+WIDTHS = {"dvae": {"widths": (16, 24)}, "prior": {"width": 16}, "clip": {"width": 16}}
+NARROW = replace(SMOKE, models={k: replace(v, **WIDTHS[k]) for k, v in SMOKE.models.items()})
+
+
+def assert_refused(out, chosen, says, source=None):
+    """No stage goes on, and nothing in the directory has changed."""
+    before = files(out)
+    for stage in ("tokenizer", "dvae", "prior", "clip"):
+        with pytest.raises(MinidalleError, match=says):
+            list(TrainingRun(chosen, source or Storybook(), out, CPU).train(stage, resume=True))
+    assert files(out) == before
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_run_whose_record_was_deleted(copy, is_old):
+    """Catches another preset, or other pictures, that take over a run without its `run.json`; a run
+    of an older release never had one, nor sources in its checkpoints."""
+    record = (copy / "run.json").read_bytes()
+    (copy / "run.json").unlink()
+    if is_old:
+        for file in copy.glob("*/step-*"):
+            tensors, metadata = checkpoint.load(file)
+            del metadata["source"]
+            checkpoint.save(file, tensors, metadata)
+        for stage in ("prior", "clip"):
+            shutil.rmtree(copy / stage)
+    assert_refused(
+        copy, NARROW, r"dvae/step-00000006\.safetensors is .* \(dvae\.widths was \[16, 32\]"
+    )
+    if not is_old:
+        small = Storybook(24)
+        assert_refused(copy, SMOKE, "is trained on the storybook of 48 pixels, seed 0", small)
+    list(new(copy).train("prior", resume=True))
+    assert (copy / "run.json").read_bytes() == record
+
+
+@pytest.mark.parametrize("sizes", [{}, {"captions": 500, "vocab_size": 400}])
+def test_a_run_whose_record_was_edited(copy, sizes):
+    """Catches a record that says too little to refuse anything: the checkpoints still know."""
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "sizes": sizes}))
+    for stage in ("dvae", "prior", "clip"):
+        with pytest.raises(
+            MinidalleError, match=rf"{stage}\.widths? was .*the same --preset again"
+        ):
+            list(new(copy, NARROW).train(stage, resume=True))
+    assert list(new(copy).train("prior", resume=True)) == []
+
+
+@pytest.mark.parametrize("kind", ["null", "list", "deep", "latin", "cut", "folder", "link", "pipe"])
+def test_a_record_that_is_none(copy, kind):
+    """Catches a traceback, a pipe that is read for ever, and a message of a hundred fields."""
+    file = copy / "run.json"
+    record = file.read_bytes()
+    file.unlink()
+    texts = {
+        "null": b'{"source": "x", "sizes": null}', "list": b'{"source": "x", "sizes": [1]}',
+        "deep": b"[" * 100_000, "latin": b'{"source": "\xe9"}', "cut": record[:99],
+    }  # fmt: skip
+    if kind in texts:
+        file.write_bytes(texts[kind])
+    elif kind == "link":
+        file.symlink_to(copy / "tokenizer.json")
+    else:
+        os.mkfifo(file) if kind == "pipe" else file.mkdir()
+    with pytest.raises(MinidalleError, match=r"run\.json is damaged: delete it") as caught:
+        list(new(copy).train("prior", resume=True))
+    assert len(str(caught.value)) < 300
+    file.rmdir() if kind == "folder" else file.unlink()
+    assert list(new(copy).train("prior", resume=True)) == [] and file.read_bytes() == record
 
 
 def test_other_settings_of_training_are_no_other_preset(copy):
