@@ -14,7 +14,8 @@ from statistics import mean
 
 import torch
 
-from minidalle.bundle import MANIFEST, load_bundle
+from minidalle.bundle import load_bundle
+from minidalle.files import MANIFEST
 from minidalle.lab.notebooks import hardware
 from minidalle.training.log import LOG_EVERY
 from minidalle.training.presets import FULL
