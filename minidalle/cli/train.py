@@ -34,7 +34,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p = commands.add_parser("train", help="train a stage, or all of them into a bundle")
     p.set_defaults(run=train)
     p.add_argument("stage", choices=(*NAMES, "all"))
-    p.add_argument("--preset", help="smoke, class or full (class)")
+    p.add_argument("--preset", help="smoke, class, full or plain (class)")
     p.add_argument("--data", type=path, metavar="FOLDER",
                    help="your own pictures, a folder or a .zip (the storybook)")  # fmt: skip
     p.add_argument("--strict", action="store_true", help="fail on the first bad picture in --data")
