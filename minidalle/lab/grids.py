@@ -20,6 +20,7 @@ from minidalle.tensors import to_uint8
 GAP, LINE, LETTERS = 8, 15, 12  # CSS pixels: between pictures, of a line, of a font
 SHARP = 2  # pixels of a PNG per CSS pixel: text is sharp on any screen
 FRAME = "#D55E00"
+_FEW_GREYS = [round(grey / 85) * 85 for grey in range(256)]  # a fifth off the bytes of a grid
 Frame = tuple[float, float, float, float]  # x0, y0, x1, y1 as shares of a picture, 0 … 1
 
 
@@ -105,9 +106,11 @@ class Grid(Shown):
             x0, y0, x1, y1 = _scale(self.frame, width, height)
             corners = (x + x0, y + y0, x + x1 - 1, y + y1 - 1)
             draw.rectangle(corners, outline=FRAME, width=2 * SHARP)
+        top = y + height
         for n, line in enumerate(lines):
-            write(draw, (x, y + height + SHARP * (n * LINE + 1)), line, LETTERS * SHARP,
-                  width=width)  # fmt: skip
+            write(draw, (x, top + SHARP * (n * LINE + 1)), line, LETTERS * SHARP, width=width)
+        box = (x, top, x + width, top + SHARP * (len(lines) * LINE + 1))
+        sheet.paste(sheet.crop(box).convert("L").point(_FEW_GREYS), box)
 
 
 def _scale(frame: Frame, width: int, height: int) -> tuple[int, int, int, int]:
