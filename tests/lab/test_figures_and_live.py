@@ -13,7 +13,6 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from minidalle.errors import MinidalleError
 from minidalle.lab import (
     bars,
     curves,
@@ -31,8 +30,6 @@ from minidalle.lab import (
 from minidalle.lab.figures import Picture, as_uint8
 from minidalle.lab.grids import wrap
 from minidalle.lab.maps import BOXES
-from minidalle.lab.playground import Playground, verdicts
-from minidalle.normalise import CONTROLS
 
 
 def size(picture):
@@ -275,90 +272,3 @@ def test_table_lists_every_notebook(tmp_path):
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
     lines = notebooks.table(tmp_path).splitlines()
     assert len(lines) == 4 and "[00_a title](" in lines[2]
-
-
-# The playground ----------------------------------------------------------------------------------
-@pytest.fixture
-def playground(smoke_model):
-    return Playground(smoke_model, candidates=4, keep=2)
-
-
-def test_playground_draws_and_shows_verdicts(playground):
-    playground.draw()
-    assert "<img" in playground.pictures.value and len(playground.ranked.images) == 2
-    first = playground.pictures.value
-    playground.seed.value = 5  # a moved slider draws anew
-    assert playground.pictures.value != first
-    assert playground.bar.value == playground.bar.max
-
-
-def test_playground_completes_from_the_upper_half(playground):
-    playground.complete(0)  # nothing is drawn yet: nothing happens
-    assert playground.ranked is None
-    playground.draw()
-    upper = playground.ranked.codes[1][:4]
-    playground.complete_buttons[1].click()
-    assert (playground.ranked.codes[:, :4] == upper).all()
-
-
-def test_playground_tells_what_is_wrong(playground):
-    playground.caption.value = "   "
-    playground.draw()
-    assert "a caption is needed" in playground.message.value
-    assert not playground.button.disabled
-    playground.caption.value = "a giraffe"
-    playground.draw()
-    assert "giraffe" in playground.message.value
-    assert "not a storybook caption" in verdicts(playground.ranked).alt
-
-
-@pytest.mark.parametrize(
-    "markup",
-    ["<img src=x onerror=alert(1)>", '"><script>alert(1)</script>', "</div><b>&amp;'",
-     "<svg/onload=alert(1)>"],
-)  # fmt: skip
-def test_markup_in_a_caption_is_text_on_the_page(playground, markup):
-    """Catches a caption that runs a script: on a web page it may come from a link."""
-    playground.caption.value = f"a red cat {markup}"
-    playground.draw()
-    page = playground.message.value + playground.pictures.value
-    assert "never seen in training" in playground.message.value
-    for tag in ("<img src=x", "<script", "</div><b>", "<svg"):
-        assert tag not in page
-    assert playground.ranked.caption == f"a red cat {markup}"
-
-
-def test_markup_in_an_error_or_a_warning_is_text_on_the_page(playground, monkeypatch):
-    evil = "<img src=x onerror=alert(1)> & \x1b[31m\u202e"
-
-    def refuse(*_, **__):
-        raise MinidalleError(f"cannot read {evil}")
-
-    monkeypatch.setattr(playground.model, "generate", refuse)
-    playground.draw()
-    shown = "&lt;img src=x onerror=alert(1)&gt; &amp;"
-    assert playground.message.value == f"<b>cannot read {shown}</b>"
-    monkeypatch.undo()
-    playground.caption.value = "a <b>zebra</b> " * 40  # cut, and the rest is quoted
-    playground.draw()
-    assert "caption cut" in playground.message.value
-    assert "&lt;b&gt;" in playground.message.value and "<b>" not in playground.message.value
-
-
-@pytest.mark.parametrize(
-    "caption", ["a \x1b[31mred\x1b[0m cat", "\u202ea red cat", "a red\x07 cat"]
-)
-def test_control_characters_do_not_reach_the_page(playground, caption):
-    playground.caption.value = caption
-    playground.draw()
-    page = playground.message.value + playground.pictures.value
-    assert not CONTROLS.search(page) and "\\x1b" not in page and "read as" in page
-    assert "not a storybook caption" not in page  # the judge reads what the models read
-
-
-def test_the_judge_reads_a_caption_as_the_models_do(playground):
-    """Catches a right picture that is "not a storybook caption" for a no-break space."""
-    playground.caption.value = "ａ ｒｅｄ\u00a0ｃａｒ on the grass"
-    playground.draw()
-    assert playground.message.value == ""
-    assert "not a storybook caption" not in playground.pictures.value
