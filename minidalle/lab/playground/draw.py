@@ -64,8 +64,9 @@ class DrawPanel(Panel):
             for i in range(self.keep)
         ]
         self.all_candidates = ipywidgets.ToggleButton(
-            description="show all candidates", disabled=True
-        )
+            description="show all candidates", disabled=True,
+            layout=ipywidgets.Layout(width="170px"),
+        )  # fmt: skip
         self.buttons = [self.button]
         self.caption.observe(lambda _: self.draw(), "value")
         self.button.on_click(lambda _: self.draw())

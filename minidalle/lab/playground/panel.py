@@ -67,7 +67,8 @@ class Panel:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 page = task()
-            self.message.value = "<br>".join(as_html(w.message) for w in caught)
+            notes = [w.message for w in caught if issubclass(w.category, UserWarning)]
+            self.message.value = "<br>".join(map(as_html, notes))
             self.pictures.value, self._shown = page, request
         except MinidalleError as error:
             self.clear()
