@@ -15,7 +15,8 @@ from typing import Any
 from IPython.display import display
 from PIL import Image
 
-_EMPTY = "data:image/gif;base64,R0lGODlhAQABAAAAACw="  # one pixel
+# One transparent pixel. A browser writes the words out where it cannot read the picture.
+_EMPTY = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
 
 class Shown:

@@ -133,6 +133,8 @@ def test_figures_show_in_every_viewer_with_their_words(figure, monkeypatch):
     figure._ipython_display_()
     (words, _), (data, options) = out
     assert "&quot;b&quot; &lt;c&gt;" in words["text/html"] and "alt=" in words["text/html"]
+    pixel = base64.b64decode(re.search(r'base64,([^"]+)"', words["text/html"])[1])
+    assert Image.open(io.BytesIO(pixel)).convert("RGBA").getpixel((0, 0))[3] == 0
     assert "text/html" not in data and data["text/plain"] == f"[{figure.alt}]"
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
     assert options["metadata"]["image/png"]["alt"] == figure.alt
