@@ -311,7 +311,7 @@ ROWS = [
         "test_control_characters_are_left_out_and_said_once"),
     Row("control characters in a label", "test_contact_sheet",
         "test_control_and_invisible_characters_are_no_boxes"),
-    Row("markup in the playground", "lab/test_figures_and_live",
+    Row("markup in the playground", "lab/test_playground",
         "test_markup_in_a_caption_is_text_on_the_page"
         " test_markup_in_an_error_or_a_warning_is_text_on_the_page"
         " test_control_characters_do_not_reach_the_page"),

@@ -12,10 +12,7 @@ from minidalle.editing import Region, edit, repair
 from minidalle.errors import MinidalleError
 from minidalle.pipeline import MiniDALLE
 from minidalle.tensors import to_tensor, to_uint8
-from minidalle.world import judge
-from minidalle.world.captions import parse
-from minidalle.world.layouts import SPAN
-from minidalle.world.scenes import CELLS
+from minidalle.world.finding import find_thing
 
 
 def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -92,31 +89,6 @@ def run(args: argparse.Namespace) -> None:
     )
     saved = shown.save(args.out)
     print(f"{printable(saved)}: the picture and {len(ranked.images)} of {args.candidates} edits")
-
-
-def find_thing(image: np.ndarray, words: str) -> Region:
-    """The square of a storybook thing: "the red car". Raises MinidalleError where it is not there,
-    or more than once."""
-    asked = parse(words.lower().replace("the ", "a ", 1)).things
-    reading = judge.read(image)
-    if len(asked) != 1:
-        raise MinidalleError(f'name one thing, such as "the red car", not {words!r}')
-    matching = [
-        f for f in reading.found
-        if f.thing and f.thing.kind == asked[0].kind and asked[0].colour in (None, f.thing.colour)
-    ]  # fmt: skip
-    if len(matching) != 1:
-        seen = [f"a {f.thing.colour} {f.thing.kind}" for f in reading.found if f.thing]
-        raise MinidalleError(
-            f"the picture shows {len(matching)} of {words!r}; it shows"
-            f" {', '.join(seen) or 'nothing that the judge can read'}; give a --region instead"
-        )
-    found, cell = matching[0], len(image) / CELLS
-    assert found.thing and found.thing.size
-    half = SPAN[found.thing.size] / 2
-    corners = [at + sign * half for sign in (-1, 1) for at in found.centre]
-    x0, y0, x1, y1 = (min(len(image), max(0, round(at * cell))) for at in corners)
-    return x0, y0, x1, y1
 
 
 def _note_loss(model: MiniDALLE, image: np.ndarray) -> None:

@@ -1,6 +1,8 @@
 """Everything that a notebook shows or checks. No other room draws figures.
 
-figures    a Picture or a Grid with its alternative text: curves, bars, matrices, small pictures
+shown      how a figure shows itself: one PNG with its alternative text, HTML in widgets
+grids      a Grid of small pictures with titles, never smeared
+figures    curves, bars, clouds and matrices as Pictures
 diagrams   drawn diagrams of what each chapter teaches: diagrams.pipeline() and fifteen more
 maps       the system map with some boxes highlighted
 live       a bar, a curve and a picture that grow while a model trains

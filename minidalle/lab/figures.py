@@ -1,16 +1,13 @@
 """Figures for the notebooks: small PNGs that carry their own alternative text.
 
-Every function returns a `Picture`, or a `Grid` of small ones, which shows itself when it is the
-last value of a cell. Its text form is the alternative text. The colours are Okabe and
-Ito's, which colour-blind readers can tell apart.
+Every function returns a `Picture`, or a `Grid` of small ones (`grids`), which shows itself when it
+is the last value of a cell (`shown`). Its text form is the alternative text. The colours are Okabe
+and Ito's, which colour-blind readers can tell apart.
 """
 
-import base64
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -18,9 +15,14 @@ from matplotlib import font_manager, rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
-from torch import Tensor
 
-from minidalle.tensors import to_uint8
+from minidalle.lab.grids import Grid, as_uint8, pictures
+from minidalle.lab.shown import Picture, png_bytes
+
+__all__ = [
+    "COLOURS", "FAINT", "LIT", "TEXT", "Grid", "Picture", "as_uint8", "bars", "canvas", "curves",
+    "finish", "matrix", "pictures", "scatter",
+]  # fmt: skip
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TEXT, FAINT, LIT = "#22242e", "#8a8e9c", "#E69F00"
@@ -41,25 +43,6 @@ STYLE: dict[str, Any] = {
 }
 CHINESE = ("Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Micro Hei", "PingFang SC",
            "Microsoft YaHei", "SimSun")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG, its width in CSS pixels, and its alternative text."""
-
-    png: bytes
-    alt: str
-    width: int
-
-    def _repr_html_(self) -> str:
-        data = base64.b64encode(self.png).decode()
-        return (
-            f'<img alt="{escape(self.alt, quote=True)}" width="{self.width}"'
-            f' style="max-width:100%" src="data:image/png;base64,{data}">'
-        )
-
-    def __repr__(self) -> str:
-        return f"[{self.alt}]"
 
 
 def canvas(width: float = 7.0, height: float = 2.6, rows: int = 1, columns: int = 1, **options):
@@ -86,74 +69,7 @@ def finish(figure: Figure, alt: str, keep_tints: bool = False) -> Picture:
     method = Image.Quantize.MAXCOVERAGE if keep_tints else Image.Quantize.MEDIANCUT
     colours = 256 if keep_tints else 128
     image = Image.open(buffer).convert("RGB").quantize(colours, method, dither=Image.Dither.NONE)
-    return _encode(image, alt, round(figure.get_figwidth() * 100))
-
-
-def _encode(image: Image.Image, alt: str, width: int) -> Picture:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return Picture(buffer.getvalue(), alt, width)
-
-
-# --- Pictures of pictures -------------------------------------------------------------------------
-
-
-def as_uint8(image) -> np.ndarray:
-    """H W 3 uint8, from that or from a tensor 3 H W in [0, 1]."""
-    if isinstance(image, Tensor):
-        image = to_uint8(image.detach().float()[None])[0]
-    image = np.asarray(image)
-    return image if image.shape[-1] == 3 else np.repeat(image.reshape(*image.shape[:2], 1), 3, -1)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Small PNGs in rows, a title under each. They are stored at their own size and enlarged by the
-    browser: a notebook full of pictures stays small, and its titles are text in any language."""
-
-    pngs: tuple[bytes, ...]
-    titles: tuple[str, ...]
-    alt: str
-    columns: int
-    side: int  # CSS pixels across a picture
-
-    def _repr_html_(self) -> str:
-        cells = []
-        for png, title in zip(self.pngs, self.titles, strict=True):
-            data = base64.b64encode(png).decode()
-            lines = "<br>".join(escape(line) for line in title.split("\n"))
-            cells.append(
-                f'<span style="display:inline-block;width:{self.side}px;margin:0 8px 8px 0;'
-                'vertical-align:top;font-size:12px;line-height:1.25;overflow-wrap:break-word">'
-                f'<img alt="" width="{self.side}" height="{self.side}" style="display:block"'
-                f' src="data:image/png;base64,{data}">{lines}</span>'
-            )
-        width = self.columns * (self.side + 8)
-        return (
-            f'<div role="img" aria-label="{escape(self.alt, quote=True)}"'
-            f' style="max-width:{width}px;font-size:0">{"".join(cells)}</div>'
-        )
-
-    def __repr__(self) -> str:
-        return f"[{self.alt}]"
-
-
-def pictures(
-    images: Sequence, titles: Sequence[str] = (), columns: int = 8, side: int = 88, alt: str = ""
-) -> Grid:
-    """A grid of small pictures, a title under each; `side` in CSS pixels."""
-    images = [as_uint8(image) for image in images]
-    titles = [titles[i] if i < len(titles) else "" for i in range(len(images))]
-    named = "; ".join(title.replace("\n", ", ") for title in titles if title)
-    alt = alt or (f"{len(images)} pictures: {named}" if named else f"{len(images)} pictures")
-    pngs = []
-    for image in images:
-        buffer = io.BytesIO()
-        Image.fromarray(image).quantize(128, dither=Image.Dither.NONE).save(
-            buffer, "PNG", optimize=True
-        )
-        pngs.append(buffer.getvalue())
-    return Grid(tuple(pngs), tuple(titles), alt, min(columns, len(images)), side)
+    return Picture(png_bytes(image), alt, round(figure.get_figwidth() * 100))
 
 
 # --- Charts ---------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
     history = watch(fit(state, losses), total=800, curve=("nll",), panel=draw_something)
 
-`fit` yields one record per step; this only looks at them. The last state stays in the notebook, so
-that it shows how training went when it is read without a kernel.
+`fit` yields one record per step; this only looks at them. The last state stays in the notebook, as
+figures of its own, so that any viewer shows how training went.
 """
 
 import time
@@ -13,13 +13,14 @@ from html import escape
 from IPython.display import HTML, display
 
 from minidalle.lab.figures import Picture, curves
+from minidalle.lab.shown import Shown
 
 
 def watch(
     records: Iterable,
     total: int,
     curve: Sequence[str] = ("total",),
-    panel: Callable[[], Picture] | None = None,
+    panel: Callable[[], Shown] | None = None,
     every: int | None = None,
     title: str = "",
 ) -> list:
@@ -33,7 +34,7 @@ def watch(
     history: list = []
     handle = display(HTML("<p>starting …</p>"), display_id=True)
     began = updated = time.monotonic()
-    picture: Picture | None = None
+    picture: Shown | None = None
     for record in records:
         history.append(record)
         due = record.step in due_at
@@ -41,7 +42,12 @@ def watch(
             picture = panel()
         if due or time.monotonic() - updated > 2:
             updated = time.monotonic()
-            handle.update(HTML(_html(history, total, curve, picture, updated - began, title)))
+            bar = _bar(history[-1], total, updated - began)
+            figures = [_chart(history, curve, title), *([picture] if picture else [])]
+            handle.update(HTML(bar + "".join(figure._repr_html_() for figure in figures)))
+    if history:
+        handle.update(HTML(_bar(history[-1], total, time.monotonic() - began)))
+        display(_chart(history, curve, title), *([picture] if picture else []))
     return history
 
 
@@ -51,21 +57,22 @@ def looks(total: int) -> set[int]:
     return {step for step in spaced if step < total} | {total}
 
 
-def _html(history, total, curve, picture, seconds, title) -> str:
-    record = history[-1]
+def _bar(record, total: int, seconds: float) -> str:
     left = seconds / record.step * (total - record.step)
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in record.losses.items())
     when = f"{left:.0f} s left" if record.step < total else f"{seconds:.0f} s in all"
-    bar = (
+    return (
         f'<p><progress value="{record.step}" max="{total}" style="width:260px"></progress>'
         f" step {record.step} of {total}, {when}<br><small>{escape(numbers)}</small></p>"
     )
+
+
+def _chart(history: list, curve: Sequence[str], title: str) -> Picture:
     series = {name: smooth([r.losses[name] for r in history]) for name in curve}
     width = max(1, len(history) // 400)
     lines = {name: values[::width] for name, values in series.items()}
     steps = [r.step for r in history][::width]
-    chart = curves(lines, x=steps, labels=("step", "loss"), title=title, height=2.1)._repr_html_()
-    return bar + chart + (picture._repr_html_() if picture else "")
+    return curves(lines, x=steps, labels=("step", "loss"), title=title, height=2.1)
 
 
 def smooth(values: Sequence[float], half_life: float | None = None) -> list[float]:

@@ -60,8 +60,9 @@ def normalise(notebook, stem: str, minutes: float, preset: str):
             cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
             for output in cell.outputs:
                 output.pop("transient", None)
-                if "metadata" in output:
-                    output.metadata = nbformat.NotebookNode()
+                if "metadata" in output:  # of a picture its width and its words
+                    kept = {k: v for k, v in output.metadata.items() if k == "image/png"}
+                    output.metadata = nbformat.NotebookNode(kept)
             count += 1
             cell.execution_count = count
             for output in cell.outputs:

@@ -2,15 +2,11 @@
 
 import random
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from minidalle.cli.edit import find_thing, region
+from minidalle.cli.edit import region
 from minidalle.cli.main import main
-from minidalle.errors import MinidalleError
-from minidalle.world import judge
-from minidalle.world.captions import parse
 from minidalle.world.facts import Facts, Thing
 from minidalle.world.scenes import lay_out, render
 
@@ -65,26 +61,6 @@ def test_what_does_not_fit_is_one_line(smoke_bundle, picture, options, problem, 
     status, out = edited(smoke_bundle, picture, *options)
     lines = capsys.readouterr().err.strip().splitlines()
     assert status == 2 and problem in lines[-1] and not out.exists()
-
-
-def test_a_thing_is_found_where_it_is():
-    """Catches x and y exchanged, and the other thing."""
-    scene = lay_out(Facts((CAR, DOG), "left of", "grass"), random.Random(3))
-    image = render(scene)
-    for words, corner, cells in (("the red car", 0, 4), ("the dog", 1, 6)):
-        x, y = (4 * at for at in scene.corners[corner])
-        assert (
-            np.abs(
-                np.subtract(find_thing(image, words), (x, y, x + 4 * cells, y + 4 * cells))
-            ).max()
-            <= 2
-        )
-    assert judge.score(image, parse("a red car left of a blue dog")).right
-
-
-def test_two_of_a_kind_are_no_one_thing():
-    with pytest.raises(MinidalleError, match="shows 2 of 'the car'"):
-        find_thing(picture_of(CAR, Thing("car", "blue", "small")), "the car")
 
 
 def test_a_region_is_four_numbers():

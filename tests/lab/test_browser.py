@@ -123,9 +123,13 @@ def test_the_playground_page_draws_a_typed_caption(browser, serve):
     assert "bear" in pictures.get_attribute("aria-label")
     caption = page.get_by_role("combobox")
     caption.fill("two pink hearts at night")
-    caption.press("Tab")
-    page.get_by_role("button", name="Draw", exact=True).click()
+    caption.press("Enter")
     asked = page.locator("[aria-label*='two pink hearts at night']").first
     asked.wait_for(timeout=RUN)
     assert asked.locator("img").count() == 4
+    page.get_by_role("button", name="complete 1", exact=True).click()
+    page.get_by_text("The frame marks what was kept").wait_for(timeout=RUN)
+    page.get_by_role("tab", name="describe").click()
+    page.get_by_role("button", name="Rank").click()
+    page.locator("td", has_text="a red car on the grass").wait_for(timeout=RUN)
     page.close()

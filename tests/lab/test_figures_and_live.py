@@ -1,15 +1,18 @@
 """What the notebooks show: each figure has its words, each widget redraws, live is live."""
 
+import base64
 import io
+import re
 from typing import NamedTuple
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 from PIL import Image
 
-from minidalle.errors import MinidalleError
 from minidalle.lab import (
     bars,
     curves,
@@ -20,13 +23,13 @@ from minidalle.lab import (
     pictures,
     scatter,
     show_source,
+    shown,
     system_map,
     watch,
 )
 from minidalle.lab.figures import Picture, as_uint8
+from minidalle.lab.grids import wrap
 from minidalle.lab.maps import BOXES
-from minidalle.lab.playground import Playground, verdicts
-from minidalle.normalise import CONTROLS
 
 
 def size(picture):
@@ -71,12 +74,87 @@ def test_pictures_from_tensors_and_arrays_are_the_same():
 def test_a_grid_keeps_pictures_at_their_own_size_with_titles_as_text():
     """Enlarged copies made notebooks of a megabyte; a drawn title had no Chinese and no ×."""
     grid = pictures([np.zeros((48, 48, 3), np.uint8)] * 3, ["红色\n4 × 4", "<b>"], side=100)
+    assert grid.side == 96
     assert [Image.open(io.BytesIO(png)).size for png in grid.pngs] == [(48, 48)] * 3
     page = grid._repr_html_()
-    assert page.count("<img") == 3 and page.count('width="100"') == 3
+    assert page.count("<img") == 3 and page.count('width="96"') == 3
     assert "红色<br>4 × 4" in page and "&lt;b&gt;" in page and "<b>" not in page
     assert grid.alt == "3 pictures: 红色, 4 × 4; <b>" and grid.alt in repr(grid)
     assert 'role="img"' in page and "aria-label=" in page
+    assert page.count("image-rendering:pixelated") == 3
+
+
+@pytest.mark.parametrize(("own", "side", "shown"), [(48, 88, 96), (48, 40, 48), (12, 100, 96),
+                                                    (48, 150, 144), (256, 100, 100)])  # fmt: skip
+def test_pictures_are_enlarged_by_whole_numbers(own, side, shown):
+    """Catches pixels of different widths; a picture far larger than its place shrinks."""
+    assert pictures([np.zeros((own, own, 3), np.uint8)], side=side).side == shown
+
+
+def test_a_grid_is_one_png_of_whole_pixels_with_titles():
+    image = np.zeros((48, 48, 3), np.uint8)
+    image[:, ::2] = 255, 0, 0
+    grid = pictures([image] * 3, ["a", "two\nlines", ""], columns=2, side=48)
+    png, width = grid.as_png()
+    sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    assert width == 2 * (48 + 8) and sheet.shape[1] == 2 * width
+    assert (sheet[:96, :96] == image.repeat(2, 0).repeat(2, 1)).all()
+    titles = sheet[96 : 96 + 60]
+    assert (titles[:, :96] < 128).any() and (titles[30:, 112:208] < 128).any()
+    assert (sheet[-20:, 112:] == 255).all()  # the third picture has no neighbour
+    plain, _ = pictures([image] * 3, columns=2, side=48).as_png()
+    assert Image.open(io.BytesIO(plain)).height < len(sheet)
+
+
+def test_long_titles_are_wrapped_and_whole():
+    words = "a small red car to the left of a big blue house on the grass"
+    lines = wrap(words, 192)
+    assert " ".join(lines) == words and len(lines) > 2
+    assert "".join(wrap("红色的汽车停在草地上面" * 3, 100)) == "红色的汽车停在草地上面" * 3
+
+
+def test_a_frame_marks_a_part_of_every_picture():
+    image = np.zeros((48, 48, 3), np.uint8)
+    grid = pictures([image] * 2, side=48, frame=(0, 0, 1, 0.5))
+    assert grid._repr_html_().count("height:24px;box-sizing") == 2
+    sheet = np.asarray(Image.open(io.BytesIO(grid.as_png()[0])).convert("RGB"))
+    orange = (abs(sheet.astype(int) - (0xD5, 0x5E, 0)).max(-1) < 3).nonzero()
+    assert (orange[0].min(), orange[0].max()) == (0, 47)
+
+
+@pytest.mark.parametrize("figure", [
+    lambda: bars({"a": 1.0}, title='a "b" <c>'),
+    lambda: pictures([np.zeros((8, 8, 3), np.uint8)], ['a "b" <c>']),
+])  # fmt: skip
+def test_figures_show_in_every_viewer_with_their_words(figure, monkeypatch):
+    """Hosting sites drop pictures inside HTML; JupyterLab gives no words to a PNG."""
+    out, figure = [], figure()
+    monkeypatch.setattr(shown, "display", lambda data, **options: out.append((data, options)))
+    figure._ipython_display_()
+    (words, _), (data, options) = out
+    assert "&quot;b&quot; &lt;c&gt;" in words["text/html"] and "alt=" in words["text/html"]
+    pixel = base64.b64decode(re.search(r'base64,([^"]+)"', words["text/html"])[1])
+    assert Image.open(io.BytesIO(pixel)).convert("RGBA").getpixel((0, 0))[3] == 0
+    assert "text/html" not in data and data["text/plain"] == f"[{figure.alt}]"
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert options["metadata"]["image/png"]["alt"] == figure.alt
+    assert options["metadata"]["image/png"]["width"] == figure.as_png()[1]
+
+
+def test_figures_are_stored_once():
+    """Catches HTML beside the PNG, which doubles the size of every notebook."""
+    cell = nbformat.v4.new_code_cell(
+        "from minidalle.lab import bars\nbars({'one': 1.0}, title='a chart')"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    notebooks.normalise(notebook, "00", 0.0, "class")
+    words, chart = notebook.cells[0].outputs
+    assert "a chart" in words["data"]["text/html"] and len(words["data"]["text/html"]) < 300
+    assert set(chart["data"]) == {"image/png", "text/plain"}
+    assert chart["metadata"]["image/png"]["width"] == 640
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    assert page.count(chart["data"]["image/png"]) == 1 and 'width="640"' in page
 
 
 def test_map_lights_boxes_and_refuses_others():
@@ -92,27 +170,44 @@ def test_source_is_the_packages_own():
     assert "minidalle/lab/live.py" in text and "def smooth(" in text
 
 
+def test_listings_have_a_fixed_width_font_in_exported_pages():
+    """nbconvert lets the listing of an output inherit the font of prose."""
+    output = nbformat.v4.new_output(
+        "display_data", {"text/markdown": show_source(live.smooth).data}
+    )
+    cell = nbformat.v4.new_code_cell("0", outputs=[output])
+    page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    listing = re.search(r'<div style="font-family: ([^"]*)">\s*<div class="highlight"><pre>', page)
+    assert listing and "monospace" in listing[1]
+
+
 class Record(NamedTuple):
     step: int
     losses: dict
 
 
 def test_watch_returns_every_record_and_ends_with_the_whole_curve(monkeypatch):
-    shown, panels = [], []
+    shown, panels, last = [], [], []
 
     class Handle:
         def update(self, page):
             shown.append(page.data)
 
-    monkeypatch.setattr(live, "display", lambda *_, **__: Handle())
+    def display(*things, **_):
+        last[:] = things
+        return Handle()
+
+    monkeypatch.setattr(live, "display", display)
     records = [Record(i, {"total": 1 / i, "nll": 2.0}) for i in range(1, 41)]
     history = watch(
         iter(records), 40, panel=lambda: panels.append(1) or bars({"a": 1.0}, title="panel one")
     )
     assert history == records
     assert len(panels) == len(live.looks(40)) == 5
-    assert 'value="40" max="40"' in shown[-1] and shown[-1].count("<img") == 2
-    assert "s in all" in shown[-1] and "s left" in shown[0]
+    assert shown[-2].count("<img") == 2 and "s left" in shown[0]
+    assert 'value="40" max="40"' in shown[-1] and "s in all" in shown[-1]
+    assert "<img" not in shown[-1]  # the last figures are stored once, as PNGs
+    assert ["loss" in figure.alt or "panel" in figure.alt for figure in last] == [True, True]
 
 
 def test_looks_are_spaced_by_their_logarithm():
@@ -179,90 +274,3 @@ def test_table_lists_every_notebook(tmp_path):
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
     lines = notebooks.table(tmp_path).splitlines()
     assert len(lines) == 4 and "[00_a title](" in lines[2]
-
-
-# The playground ----------------------------------------------------------------------------------
-@pytest.fixture
-def playground(smoke_model):
-    return Playground(smoke_model, candidates=4, keep=2)
-
-
-def test_playground_draws_and_shows_verdicts(playground):
-    playground.draw()
-    assert "<img" in playground.pictures.value and len(playground.ranked.images) == 2
-    first = playground.pictures.value
-    playground.seed.value = 5  # a moved slider draws anew
-    assert playground.pictures.value != first
-    assert playground.bar.value == playground.bar.max
-
-
-def test_playground_completes_from_the_upper_half(playground):
-    playground.complete(0)  # nothing is drawn yet: nothing happens
-    assert playground.ranked is None
-    playground.draw()
-    upper = playground.ranked.codes[1][:4]
-    playground.complete_buttons[1].click()
-    assert (playground.ranked.codes[:, :4] == upper).all()
-
-
-def test_playground_tells_what_is_wrong(playground):
-    playground.caption.value = "   "
-    playground.draw()
-    assert "a caption is needed" in playground.message.value
-    assert not playground.button.disabled
-    playground.caption.value = "a giraffe"
-    playground.draw()
-    assert "giraffe" in playground.message.value
-    assert "not a storybook caption" in verdicts(playground.ranked).alt
-
-
-@pytest.mark.parametrize(
-    "markup",
-    ["<img src=x onerror=alert(1)>", '"><script>alert(1)</script>', "</div><b>&amp;'",
-     "<svg/onload=alert(1)>"],
-)  # fmt: skip
-def test_markup_in_a_caption_is_text_on_the_page(playground, markup):
-    """Catches a caption that runs a script: on a web page it may come from a link."""
-    playground.caption.value = f"a red cat {markup}"
-    playground.draw()
-    page = playground.message.value + playground.pictures.value
-    assert "never seen in training" in playground.message.value
-    for tag in ("<img src=x", "<script", "</div><b>", "<svg"):
-        assert tag not in page
-    assert playground.ranked.caption == f"a red cat {markup}"
-
-
-def test_markup_in_an_error_or_a_warning_is_text_on_the_page(playground, monkeypatch):
-    evil = "<img src=x onerror=alert(1)> & \x1b[31m\u202e"
-
-    def refuse(*_, **__):
-        raise MinidalleError(f"cannot read {evil}")
-
-    monkeypatch.setattr(playground.model, "generate", refuse)
-    playground.draw()
-    shown = "&lt;img src=x onerror=alert(1)&gt; &amp;"
-    assert playground.message.value == f"<b>cannot read {shown}</b>"
-    monkeypatch.undo()
-    playground.caption.value = "a <b>zebra</b> " * 40  # cut, and the rest is quoted
-    playground.draw()
-    assert "caption cut" in playground.message.value
-    assert "&lt;b&gt;" in playground.message.value and "<b>" not in playground.message.value
-
-
-@pytest.mark.parametrize(
-    "caption", ["a \x1b[31mred\x1b[0m cat", "\u202ea red cat", "a red\x07 cat"]
-)
-def test_control_characters_do_not_reach_the_page(playground, caption):
-    playground.caption.value = caption
-    playground.draw()
-    page = playground.message.value + playground.pictures.value
-    assert not CONTROLS.search(page) and "\\x1b" not in page and "read as" in page
-    assert "not a storybook caption" not in page  # the judge reads what the models read
-
-
-def test_the_judge_reads_a_caption_as_the_models_do(playground):
-    """Catches a right picture that is "not a storybook caption" for a no-break space."""
-    playground.caption.value = "ａ ｒｅｄ\u00a0ｃａｒ on the grass"
-    playground.draw()
-    assert playground.message.value == ""
-    assert "not a storybook caption" not in playground.pictures.value
