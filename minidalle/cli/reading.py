@@ -1,4 +1,4 @@
-"""Reading a user's own pictures, for `train --data` and `data check` alike."""
+"""Reading a user's own pictures, for `train --data` and `data check`."""
 
 import argparse
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ def add_reading_options(p: argparse.ArgumentParser) -> None:
     """The options that say how the pictures are read."""
     p.add_argument("--strict", action="store_true", help="fail on the first bad picture")
     p.add_argument("--caption-column", metavar="NAME",
-                   help="column of the captions in the pictures' tables (text or caption)")  # fmt: skip
+                   help="column of the captions in your tables (text or caption)")  # fmt: skip
     p.add_argument("--crop", choices=CROPS,
                    help="of your pictures the centre, or all on white (centre)")  # fmt: skip
 

@@ -70,7 +70,7 @@ def unpack(archive: Path, into: Path) -> Path:
     except OSError as error:
         raise MinidalleError(
             f"{archive}: cannot be unpacked into {into} ({error.strerror or error}); no files were"
-            " left behind. Free some space, or choose another --out"
+            " left behind. Free some space, or unpack it yourself and name the folder"
         ) from error
 
 

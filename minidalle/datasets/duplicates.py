@@ -17,12 +17,12 @@ import numpy as np
 from PIL import Image
 
 BITS = 6  # of 64 in which the hashes of near duplicates may differ
-# Differences of their thumbnails, of 255. Among emoji, copies that were scaled and saved as JPEG of
-# quality 40 differ by 5 at most on average, and 95 % of them by 44 at most in any pixel. Clocks that
-# show another time differ by 58 or more in some pixel.
+# Differences of their thumbnails, of 255. Copies of emoji that were scaled and saved as JPEG of
+# quality 40 differ by 5 at most on average, and 95 % of them by 44 at most in any pixel. Clocks
+# that show another time differ by 58 or more in some pixel.
 MEAN, LARGEST = 6.0, 48
 STEP = 3  # grey levels that count as brighter: JPEG turns white into almost white
-MOST = 50_000  # different pictures that are compared; each is compared with each
+MOST = 30_000  # different pictures that are compared; each is compared with each
 
 
 class Duplicates(NamedTuple):
