@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import random
+import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
@@ -72,7 +73,10 @@ def check(args: argparse.Namespace) -> None:
     bundle = load_bundle(default_bundle())
     max_tokens = min(bundle.prior.config.text_length, bundle.clip.config.text_length)
     with tempfile.TemporaryDirectory(prefix="minidalle-", ignore_cleanup_errors=True) as scratch:
-        folder = read_pictures(args, Path(scratch), bundle.dvae.config.image_size)
+        try:
+            folder = read_pictures(args, Path(scratch), bundle.dvae.config.image_size)
+        except MinidalleError as error:
+            raise MinidalleError(_without_scratch(str(error), scratch, args.data)) from error
 
         def num_tokens(caption: str) -> int:
             return len(bundle.tokenizer.encode(normalise_caption(caption)))
@@ -148,8 +152,8 @@ def _draw_sheet(folder: CaptionedImageFolder, suffix: str) -> bytes:
 
 def _without_scratch(line: str, scratch: str, data: Path) -> str:
     """A problem of an unpacked file under the archive's name: the scratch folder is gone."""
-    start, found, rest = line.partition(f"{scratch}/")
-    return f"{start}{data}/{rest.partition('/')[2]}" if found else line
+    folder = re.escape(str(Path(scratch) / data.stem)) + "-[0-9a-f]{8}"
+    return re.sub(folder, lambda _: str(data), line)
 
 
 # --- Print ----------------------------------------------------------------------------------------

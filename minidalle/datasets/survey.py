@@ -135,7 +135,7 @@ def language(caption: str) -> str:
     >>> language("a red boat"), language("红色的船"), language("红色T恤"), language("42")
     ('Latin letters', 'Chinese', 'Chinese and Latin letters', 'no letters')
     """
-    scripts = {_script(c) for c in caption if c.isalpha()}
+    scripts = {_script(c) for c in unicodedata.normalize("NFKC", caption) if c.isalpha()}
     if "Japanese" in scripts:
         scripts.discard("Chinese")  # the two share characters
     *others, last = sorted(scripts) or ["no letters"]
