@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import random
 import re
 import tempfile
@@ -43,7 +44,9 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     e.add_argument("--size", type=int, default=96, help="pixels across a picture (96)")
     c = tasks.add_parser("check", help="count what a folder of pictures holds; draw a sheet of it")
     c.set_defaults(run=check)
-    c.add_argument("data", type=path, metavar="FOLDER", help="a folder or a .zip, as train --data")
+    c.add_argument(
+        "data", type=path, metavar="FOLDER", help="a folder, a .zip or shards, as train --data"
+    )
     add_reading_options(c)
     c.add_argument("--sheet", type=path, metavar="FILE",
                    help="picture file for a sample (FOLDER's name and .png)")  # fmt: skip
@@ -152,7 +155,7 @@ def _draw_sheet(folder: CaptionedImageFolder, suffix: str) -> bytes:
 
 def _without_scratch(line: str, scratch: str, data: Path) -> str:
     """A problem of an unpacked file under the archive's name: the scratch folder is gone."""
-    folder = re.escape(str(Path(scratch) / data.stem)) + "-[0-9a-f]{8}"
+    folder = re.escape(str(Path(scratch) / Path(os.path.abspath(data)).stem)) + "-[0-9a-f]{8}"
     return re.sub(folder, lambda _: str(data), line)
 
 

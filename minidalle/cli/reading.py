@@ -8,6 +8,7 @@ from minidalle.cli.progress import progress_bar
 from minidalle.datasets.archives import unpack
 from minidalle.datasets.image_folder import CaptionedImageFolder
 from minidalle.datasets.images import CROPS
+from minidalle.datasets.shards import find_shards, unpack_shards
 from minidalle.files import resolve
 from minidalle.training import distributed
 
@@ -24,17 +25,24 @@ def add_reading_options(p: argparse.ArgumentParser) -> None:
 def read_pictures(
     args: argparse.Namespace, into: Path, image_size: int, is_main: bool = True
 ) -> CaptionedImageFolder:
-    """The pictures of `args.data`: a folder, or an archive that is unpacked in the folder `into`.
+    """The pictures of `args.data`: a folder, or an archive or shards that are unpacked in `into`.
 
     is_main: of several processes, the one that unpacks and shows its progress.
     """
     data = args.data
     resolve(data)  # raises for a link to itself
-    if data.is_file():  # an archive: one process unpacks it, the others find it unpacked
+    shards = find_shards(data)
+    if shards or data.is_file():  # one process unpacks it, the others find it unpacked
+
+        def unpacked() -> Path:
+            return unpack_shards(data, shards, into) if shards else unpack(data, into)
+
         if is_main:
-            unpack(data, into)
+            unpacked()
         distributed.barrier()
-        data = unpack(data, into)
+        folder = unpacked()
+    else:
+        folder = data
 
     def bar(names: Iterable[str]) -> Iterable[str]:
         names = list(names)
@@ -43,6 +51,6 @@ def read_pictures(
         )
 
     return CaptionedImageFolder(
-        data, image_size, strict=args.strict, progress=bar, caption_column=args.caption_column,
+        folder, image_size, strict=args.strict, progress=bar, caption_column=args.caption_column,
         crop=args.crop or "centre",
     )  # fmt: skip
