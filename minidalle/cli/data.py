@@ -44,9 +44,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     e.add_argument("--size", type=int, default=96, help="pixels across a picture (96)")
     c = tasks.add_parser("check", help="count what a folder of pictures holds; draw a sheet of it")
     c.set_defaults(run=check)
-    c.add_argument(
-        "data", type=path, metavar="FOLDER", help="a folder, a .zip or shards, as train --data"
-    )
+    c.add_argument("data", type=path, metavar="FOLDER", help="whatever train --data reads")
     add_reading_options(c)
     c.add_argument("--sheet", type=path, metavar="FILE",
                    help="picture file for a sample (FOLDER's name and .png)")  # fmt: skip

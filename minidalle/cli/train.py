@@ -33,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p.add_argument("stage", choices=(*NAMES, "all"))
     p.add_argument("--preset", help="smoke, class or full (class)")
     p.add_argument("--data", type=path, metavar="FOLDER",
-                   help="your own pictures: a folder, a .zip, .tar shards (the storybook)")  # fmt: skip
+                   help="your pictures: a folder, .zip or .tar shards (the storybook)")  # fmt: skip
     add_reading_options(p)
     p.add_argument("--out", type=path, help="where checkpoints go (runs/PRESET)")
     p.add_argument("--accumulate", type=int, default=1, metavar="N",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tarfile
 import zipfile
 from types import SimpleNamespace
 
@@ -103,6 +104,22 @@ def test_an_archive_is_read_like_its_folder_and_nothing_stays(place, capsys, mon
     assert "mine.zip/bad.png: not a picture" in out
     assert "pictures    8, 60 × 40" in out and "sheet       mine.png" in out
     assert not list((place / "tmp").iterdir())
+
+
+def test_shards_are_read_like_their_folder(place, capsys):
+    """Catches an option of the loader that shards do not get, and paths of the scratch folder."""
+    (place / "set 1").mkdir()
+    with tarfile.open(place / "set 1" / "00000.tar", "w") as file:
+        for path in sorted((place / "mine").iterdir()):
+            file.add(path, path.name)
+    out = check(capsys, "set 1", "--crop", "pad")
+    assert "set 1/00000/bad.png: not a picture" in out and "crop        none: each is padded" in out
+    assert "pictures    8, 60 × 40" in out and "sheet       set 1.png" in out
+    assert main(["data", "check", "set 1", "--strict"]) == 2
+    assert "set 1/00000/bad.png: not a picture" in last_line(capsys)
+    (place / "set 1" / "00001.tar").write_bytes(b"damaged")
+    assert main(["data", "check", "set 1"]) == 2
+    assert "set 1/00001.tar: not a valid tar archive" in last_line(capsys)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_two_members_of_one_name(tmp_path):
 
 def test_too_much(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_FILES", 7)
-    with pytest.raises(MinidalleError, match="set: 8 files, .* at most 7"):
+    with pytest.raises(MinidalleError, match=r"set: 8 files, .* at most 7"):
         unpack(shards, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -163,5 +163,5 @@ def test_what_is_no_tar(tmp_path, contents):
 
 def test_no_room(shards, tmp_path):
     (tmp_path / "out").write_text("in the way")
-    with pytest.raises(MinidalleError, match="cannot be unpacked into .*no files were left"):
+    with pytest.raises(MinidalleError, match=r"cannot be unpacked into .*no files were left"):
         unpack(shards, tmp_path / "out")
