@@ -288,6 +288,17 @@ ROWS = [
         "test_parquet_says_how_to_convert_it test_containers_say_what_to_do"),
     Row("pictures far from square", "datasets/test_images",
         "test_pad_keeps_all_on_white test_the_report_counts_what_a_crop_cuts"),
+    Row("a shard that leads out, or is damaged", "datasets/test_shards",
+        "test_a_name_that_leads_out test_links_and_devices test_truncated"
+        " test_a_damaged_header_in_the_middle test_two_members_of_one_name test_too_much"),
+    Row("emoji: no package, no room, a folder in use", "datasets/test_emoji",
+        "test_a_missing_package_names_the_remedy test_nothing_is_left_of_what_ended_early"
+        " test_a_folder_in_use_is_left_alone test_a_file_of_another_program_is_kept"),
+    Row("a check of what cannot be read", "cli/test_data",
+        "test_what_cannot_be_checked_is_one_line"),
+    Row("a sheet in place of a picture", "cli/test_data",
+        "test_the_sheet_is_the_same_each_time_and_replaces_only_its_like"
+        " test_the_sheet_is_never_among_the_pictures"),
     # --- captions and labels
     Row("a caption that was pasted", "test_tokenizer",
         "test_what_reads_the_same_is_the_same_to_the_model test_spellings_of_other_scripts"

@@ -1,4 +1,4 @@
-"""The command line: `minidalle generate`, `edit`, `describe`, `train`, `evaluate` and `grade`.
+"""The command line: `minidalle generate`, `edit`, `describe`, `train`, `evaluate`, `data`, `grade`.
 
 An error the user can fix ends in one line and exit status 2; Ctrl-C and SIGTERM end a training at
 the next step, saved, with 130 and 143.
@@ -14,6 +14,7 @@ from minidalle.cli.streams import repair_streams
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     from minidalle.cli import (
+        data,
         describe,
         edit,
         evaluate,
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     for module in (generate, edit, describe, train, evaluate):
         command = module.add_parser(commands)
         command.add_argument("--device", help="cpu, cuda, cuda:1, mps (cuda if there is one)")
+    data.add_parser(commands)
     grade.add_parser(commands)
     return top
 

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,10 +10,8 @@ import torch
 from minidalle.bundle import MODELS, load_bundle
 from minidalle.cli.arguments import path
 from minidalle.cli.errors import exit_status, print_note, printable
-from minidalle.cli.progress import GracefulInterrupt, progress_bar, train_with_progress, wait_for
-from minidalle.datasets.archives import unpack
-from minidalle.datasets.image_folder import CaptionedImageFolder
-from minidalle.datasets.images import CROPS
+from minidalle.cli.progress import GracefulInterrupt, train_with_progress, wait_for
+from minidalle.cli.reading import add_reading_options, read_pictures
 from minidalle.datasets.source import FolderSource, Source
 from minidalle.errors import MinidalleError
 from minidalle.files import check_replaceable, resolve
@@ -36,12 +33,8 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p.add_argument("stage", choices=(*NAMES, "all"))
     p.add_argument("--preset", help="smoke, class, full or plain (class)")
     p.add_argument("--data", type=path, metavar="FOLDER",
-                   help="your own pictures, a folder or a .zip (the storybook)")  # fmt: skip
-    p.add_argument("--strict", action="store_true", help="fail on the first bad picture in --data")
-    p.add_argument("--caption-column", metavar="NAME",
-                   help="column of the captions in --data's tables (text or caption)")  # fmt: skip
-    p.add_argument("--crop", choices=CROPS,
-                   help="of --data's pictures the centre, or all on white (centre)")  # fmt: skip
+                   help="your pictures: a folder, .zip or .tar shards (the storybook)")  # fmt: skip
+    add_reading_options(p)
     p.add_argument("--out", type=path, help="where checkpoints go (runs/PRESET)")
     p.add_argument("--accumulate", type=int, default=1, metavar="N",
                    help="microbatches per update, to save memory; not for CLIP (1)")  # fmt: skip
@@ -168,27 +161,9 @@ def _train_tokenizer(run: TrainingRun, is_main: bool) -> None:
 
 def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool) -> Source:
     """The storybook, or the pictures of --data, with a report of what could not be read."""
-
     if not args.data:
         return Storybook(image_size)
-    data = args.data
-    resolve(data)  # raises for a link to itself
-    if data.is_file():  # an archive: one process unpacks it, the others find it unpacked
-        if is_main:
-            unpack(data, out / "pictures")
-        distributed.barrier()
-        data = unpack(data, out / "pictures")
-
-    def bar(names: Iterable[str]) -> Iterable[str]:
-        names = list(names)
-        return progress_bar(
-            names, total=len(names), desc="reading pictures", unit="picture", show=is_main
-        )
-
-    folder = CaptionedImageFolder(
-        data, image_size, strict=args.strict, progress=bar, caption_column=args.caption_column,
-        crop=args.crop or "centre",
-    )  # fmt: skip
+    folder = read_pictures(args, out / "pictures", image_size, is_main)
     if is_main:
         print("\n".join(map(printable, folder.report().splitlines())), file=sys.stderr)
     return FolderSource(folder)

@@ -19,7 +19,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -53,14 +53,9 @@ def unpack(archive: Path, into: Path) -> Path:
             _check_size(archive, entries)
             listing = repr([(e.filename, e.CRC, e.file_size) for e in entries])
             folder = into / f"{archive.stem}-{zlib.crc32(listing.encode()):08x}"
-            if not folder.is_dir():
-                into.mkdir(parents=True, exist_ok=True)
-                with _lock(folder, archive) as is_locked:
-                    if not folder.is_dir():  # no other process made it meanwhile
-                        if is_locked:
-                            _sweep(folder)
-                        _unpack_to(folder, file, archive)
-            _check_whole(folder, entries, archive)
+            unpack_once(archive, folder, lambda staging: _extract(file, staging, archive))
+            names = {os.path.normpath(e.filename) for e in entries if not e.is_dir()}
+            check_whole(archive, folder, len(names))
             return folder
     except DAMAGED as error:
         raise MinidalleError(
@@ -70,8 +65,23 @@ def unpack(archive: Path, into: Path) -> Path:
     except OSError as error:
         raise MinidalleError(
             f"{archive}: cannot be unpacked into {into} ({error.strerror or error}); no files were"
-            " left behind. Free some space, or choose another --out"
+            " left behind. Free some space, or unpack it yourself and name the folder"
         ) from error
+
+
+def unpack_once(archive: Path, folder: Path, extract: Callable[[Path], int]) -> None:
+    """Make `folder` with the files of `archive`, if no process has made it before.
+
+    extract: writes all files into the folder it is given; the number of files.
+    """
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder, archive) as is_locked:
+        if not folder.is_dir():  # no other process made it meanwhile
+            if is_locked:
+                _sweep(folder)
+            _unpack_to(folder, extract, archive)
 
 
 @contextlib.contextmanager
@@ -89,7 +99,7 @@ def _lock(folder: Path, archive: Path) -> Iterator[bool]:
             warnings.warn(
                 f"{archive}: another process unpacks it into {folder}; waiting for it"
                 " (Ctrl-C ends this)",
-                stacklevel=4,
+                stacklevel=5,
             )
             lock.acquire(timeout=-1)
     except NotImplementedError:
@@ -113,11 +123,11 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _unpack_to(folder: Path, file: zipfile.ZipFile, archive: Path) -> None:
+def _unpack_to(folder: Path, extract: Callable[[Path], int], archive: Path) -> None:
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
     staging.mkdir()
     try:
-        expected = _extract(file, staging, archive)
+        expected = extract(staging)
         present = _num_files(staging)
         if present != expected:
             raise MinidalleError(
@@ -160,9 +170,8 @@ def _extract(file: zipfile.ZipFile, into: Path, archive: Path) -> int:
     return len(files)
 
 
-def _check_whole(folder: Path, entries: list[zipfile.ZipInfo], archive: Path) -> None:
+def check_whole(archive: Path, folder: Path, expected: int) -> None:
     """Raises MinidalleError where a folder has lost files: it was copied half way, for instance."""
-    expected = len({os.path.normpath(e.filename) for e in entries if not e.is_dir()})
     present = _num_files(folder)
     if present < expected:
         raise MinidalleError(
@@ -181,10 +190,14 @@ def _exists(path: Path) -> bool:
 
 
 def _check_size(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
-    size = sum(entry.file_size for entry in entries)
-    if size > MAX_BYTES or len(entries) > MAX_FILES:
+    check_size(archive, sum(entry.file_size for entry in entries), len(entries))
+
+
+def check_size(archive: Path, size: int, files: int) -> None:
+    """Raises MinidalleError for more bytes or files than anybody means to unpack."""
+    if size > MAX_BYTES or files > MAX_FILES:
         raise MinidalleError(
-            f"{archive}: {len(entries)} files, {size / 1e9:.1f} GB unpacked; at most {MAX_FILES}"
+            f"{archive}: {files} files, {size / 1e9:.1f} GB unpacked; at most {MAX_FILES}"
             f" and {MAX_BYTES / 1e9:g} GB are allowed, nothing was unpacked. Make it smaller, or"
             " unpack it yourself and name the folder"
         )

@@ -54,6 +54,7 @@ class CaptionedImageFolder:
     """
 
     skipped: list[tuple[Path, str]]  # the files that were left out, and the reasons
+    sizes: dict[str, tuple[int, int]]  # width and height of each picture's file, upright
     digest: str  # SHA-256 of all names, pixels and captions: the same for the same training data
 
     def __init__(
@@ -101,16 +102,18 @@ class CaptionedImageFolder:
         keep = len(captions) * 3 * self.image_size**2 <= KEEP_BYTES
         self._images: dict[str, np.ndarray] = {}
         self._pairs: list[tuple[str, str]] = []
+        self.sizes = {}
         self._cut = 0  # pictures of which a crop cuts much
         digest = hashlib.sha256()
         # by their NFC form, since a Mac may spell a name otherwise
         for name in progress(sorted(captions, key=lambda name: (nfc(name), name))):
             try:
-                image, cut = decode(self.folder / name, self.image_size, self.crop)
+                image, cut, size = decode(self.folder / name, self.image_size, self.crop)
             except Unusable as error:
                 self._skip(name, error)
                 continue
             self._pairs += [(name, caption) for caption in captions[name]]
+            self.sizes[name] = size
             self._cut += cut > MUCH
             if keep:
                 self._images[name] = image
@@ -127,6 +130,10 @@ class CaptionedImageFolder:
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+    def name(self, i: int) -> str:
+        """The file of image i, relative to the folder."""
+        return self._pairs[i][0]
 
     def image(self, i: int) -> np.ndarray:
         """Image i as a new array: uint8, H W 3 with H = W = image_size, values 0 … 255."""

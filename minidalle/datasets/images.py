@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from minidalle.datasets.problems import Unusable, describe_error, format_problem
 from minidalle.errors import MinidalleError
@@ -29,6 +29,7 @@ class Square(NamedTuple):
 
     pixels: np.ndarray  # uint8, S S 3
     cut: float  # the share of the picture that a centre crop cuts, 0 ≤ cut < 1
+    size: tuple[int, int]  # width and height of the file's picture, upright
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -74,12 +75,12 @@ def decode(file: Path | BinaryIO, size: int, crop: str = "centre") -> Square:
             warnings.simplefilter("ignore")  # Pillow only warns of a bomb; here it is an error
             opened = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
             try:
-                image = _read(opened)
+                image, full_size = _read(opened)
             except ValueError:  # Pillow refuses long texts and profiles, for which we have no use
                 opened.seek(0)
                 if opened.read(8) != PNG_SIGNATURE:
                     raise
-                image = _read(_without_metadata(opened))
+                image, full_size = _read(_without_metadata(opened))
     except Image.DecompressionBombError as error:
         raise Unusable(f"refused before decoding, {error}; scale it down") from error
     except UnidentifiedImageError as error:
@@ -89,11 +90,13 @@ def decode(file: Path | BinaryIO, size: int, crop: str = "centre") -> Square:
             f"damaged or unreadable ({describe_error(error)}); replace or remove it"
         ) from error
     cut = 1 - min(image.size) / max(image.size)
-    return Square(np.array(_pad(image, size) if crop == "pad" else _centre(image, size)), cut)
+    square = _pad(image, size) if crop == "pad" else _centre(image, size)
+    return Square(np.array(square), cut, full_size)
 
 
-def _read(file: BinaryIO) -> Image.Image:
-    """The picture as RGB. Raises an error of Pillow."""
+def _read(file: BinaryIO) -> tuple[Image.Image, tuple[int, int]]:
+    """The picture as RGB, a huge JPEG smaller than it is, and its full size. Raises an error of
+    Pillow."""
     with _open(file) as opened:  # reads the header, no pixels yet
         width, height = opened.size
         pixels = width * height
@@ -107,7 +110,8 @@ def _read(file: BinaryIO) -> Image.Image:
         if pixels > MAX_PIXELS:
             scale = next(s for s in (2, 4, 8) if s == 8 or pixels <= MAX_PIXELS * s**2)
             opened.draft(None, (width // scale, height // scale))
-        return to_rgb(opened)
+        is_turned = opened.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return to_rgb(opened), (height, width) if is_turned else (width, height)
 
 
 def _open(file: BinaryIO) -> Image.Image:

@@ -188,7 +188,7 @@ def test_encrypted(archive, tmp_path):
 
 def test_no_room(archive, tmp_path):
     (tmp_path / "out").write_text("a file is in the way")
-    with pytest.raises(MinidalleError, match=r"cannot be unpacked into .*choose another --out"):
+    with pytest.raises(MinidalleError, match=r"cannot be unpacked into .*or unpack it yourself"):
         unpack(archive, tmp_path / "out")
 
 
