@@ -44,13 +44,14 @@ FAULTS = [
           "self.keys = self.keys.repeat(n, 1, 1, 1)", S),
     # --- the stack and the prior
     Fault("norm after the sum", T, "x = x + self.dropout(self.attention(self.norm_1(x), mask, "
-          "cache))", "x = self.norm_1(x + self.dropout(self.attention(x, mask, cache)))", T),
+          "cache, angles))",
+          "x = self.norm_1(x + self.dropout(self.attention(x, mask, cache, angles)))", T),
     Fault("every layer has the mask of the first", T, "x = block(x, masks[i] if masks else None, "
           "caches", "x = block(x, masks[0] if masks else None, caches", T),
     Fault("a code predicts itself", P, "self.embed_codes(codes[:, :-1])",
           "self.embed_codes(codes[:, 1:])", P),
-    Fault("text positions sliced off by one", P, "self.text_head(y[:, :t]), self.code_head(y[:, "
-          "t:])", "self.text_head(y[:, 1 : t + 1]), self.code_head(y[:, t:])", P),
+    Fault("text positions sliced off by one", P, "self.text_head(y[:, :t]), F.linear(y[:, t:]",
+          "self.text_head(y[:, 1 : t + 1]), F.linear(y[:, t:]", P),
     Fault("text and picture weights swapped", P, "text_weight * text + (1 - text_weight) * image",
           "(1 - text_weight) * text + text_weight * image", P),
     Fault("padding is a target", P, "is_word = text < self.config.vocab_size",
@@ -98,7 +99,8 @@ FAULTS = [
     Fault("β starts where it ends", D, "cosine(0.0, beta, progress / 0.1)",
           "cosine(beta, beta, progress / 0.1)", D),
     Fault("patches folded one way and unfolded another", D,
-          '"b (c p q) h w -> b c (h p) (w q)"', '"b (c q p) h w -> b c (h p) (w q)"', D),
+          'Rearrange("b (c p q) h w -> b c (h p) (w q)"',
+          'Rearrange("b (c q p) h w -> b c (h p) (w q)"', D),
     # --- tokenizer
     Fault("pairs replaced twice in aaa", K, "out[-1] = new", "out.append(new)", K),
     Fault("the rarest pair is merged first", K, "heap = [(-count, pair)", "heap = [(count, pair)",
@@ -107,7 +109,7 @@ FAULTS = [
     Fault("merges applied in order of place", K, "for new, i in sorted(known):",
           "for new, i in known:", K),
     Fault("dropout does nothing", K, "if not dropout or uniform() >= dropout:", "if True:", K),
-    Fault("captions not lower-cased", K, "caption = caption.lower()", "caption = caption", K),
+    Fault("captions not lower-cased", "normalise", "text = text.lower()", "text = text", K),
     Fault("captions cut in silence", K, "warnings.warn(f", "str(f", K),
     # --- CLIP
     Fault("a one-sided loss", C, "CLIPLosses((rows + columns) / 2,", "CLIPLosses(rows,", C),
@@ -159,8 +161,8 @@ FAULTS = [
           "pass", R),
     Fault("a loss that is not finite is learnt from", R, "if not math.isfinite(value):",
           "if False:", R),
-    Fault("norms and biases decay", R, '{"params": vectors, "weight_decay": 0.0}',
-          '{"params": vectors}', R),
+    Fault("norms and biases decay", R, 'if p.ndim < 2], "weight_decay": 0.0}',
+          "if p.ndim < 2]}", R),
     # --- microbatches and rows
     Fault("a token weighs more in a microbatch with few of them", "training/objectives",
           "text_loss = losses.text * (share * n / len(rows))", "text_loss = losses.text",

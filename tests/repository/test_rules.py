@@ -162,3 +162,15 @@ def test_a_built_wheel_carries_the_bundle(tmp_path):
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, target], check=True)
     names = {p.name for p in (target / "minidalle" / "data" / "bundle").iterdir()}
     assert {"manifest.json", "prior.safetensors", "dvae.safetensors", "clip.safetensors"} <= names
+
+
+def test_planted_faults_still_fit_the_code():
+    """Catches a fault whose line was rewritten: it would be planted nowhere."""
+    from tests.mutants.faults import FAULTS
+
+    package = ROOT / "minidalle"
+    lost = [
+        f.name for f in FAULTS
+        if (package / f"{f.module}.py").read_text(encoding="utf-8").count(f.right) != 1
+    ]  # fmt: skip
+    assert not lost
