@@ -177,8 +177,7 @@ FAULTS = [
           "first = (rank() * accumulate + microbatch) * rows", "first = microbatch * rows",
           "training/run"),
     Fault("a held-out colour by colour jitter", "world/scenes",
-          "if min(COLOURS, key=lambda name: math.dist(COLOURS[name], mixed)) == colour:",
-          "if mixed:", "world/storybook"),
+          "mixtures(tuple(UNSEEN_COLOURS[thing.kind]))", "mixtures(())", "world/storybook"),
     # --- files
     Fault("a changed file is replaced", "files", "wrong = sorted(present - ours)",
           "wrong = list[str]()", "files"),
