@@ -20,26 +20,27 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-PATIENCE = 5.0  # seconds of waiting for a turn to write on the screen
+LOCK_TIMEOUT = 5.0  # seconds
 
 
 class ScreenLock:
-    """A lock of two processes for their progress bars, one under the other.
+    """The lock with which two processes draw their progress bars, one under the other.
 
-    A process that is killed or stopped while it has the lock never gives it back. The other waits
-    for it once, and then writes without: bars that overlap are better than a training that hangs.
+    A process that is killed or stopped while it holds the lock never releases it. The other waits
+    once until the timeout, and from then on draws without the lock: bars that overlap are better
+    than a training that hangs.
     """
 
     def __init__(self, lock: Any) -> None:
         self.lock, self.is_lost = lock, False
 
     def acquire(self, *_: Any) -> bool:
-        """Take it, or go on without."""
-        self.is_lost = self.is_lost or not self.lock.acquire(timeout=PATIENCE)
+        """Acquire the lock; after a timeout, always succeed without it."""
+        self.is_lost = self.is_lost or not self.lock.acquire(timeout=LOCK_TIMEOUT)
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock, unless it was given up."""
         if not self.is_lost:
             self.lock.release()
 
@@ -58,7 +59,7 @@ class BackgroundProcess:
 
     It has half of the threads, and so has this process until the `with` ends. Leaving the `with`
     early sends it SIGTERM and waits for it. It also gets SIGTERM when this process dies, even by
-    SIGKILL. Entering the `with` raises OSError where the system has no process left to give.
+    SIGKILL. Entering the `with` raises OSError where no process can be started.
     """
 
     def __init__(self, work: Callable[..., int], *arguments: Any) -> None:
@@ -100,8 +101,8 @@ class BackgroundProcess:
         return status
 
     def terminate(self) -> None:
-        """Ask it to end; it finishes the current step and saves. One that is stopped goes on, as
-        it would not hear it."""
+        """Ask it to end; it finishes the current step and saves. A stopped process is continued,
+        since it would receive no signal until then."""
         self.process.terminate()
         if self.process.pid and self.is_alive() and hasattr(signal, "SIGCONT"):  # not on Windows
             os.kill(self.process.pid, signal.SIGCONT)

@@ -44,7 +44,7 @@ def check_identity(out: Path, source: str, sizes: dict[str, Any]) -> None:
 
 
 def _check_checkpoints(out: Path, source: str, sizes: dict[str, Any]) -> None:
-    """The stages of a run whose `run.json` is gone, or that an older release has trained."""
+    """Compare the stages of a run without `run.json`: deleted, or trained by an older release."""
     for stage in sizes:
         for file in checkpoint.steps(out / stage)[:1]:
             try:
@@ -65,6 +65,7 @@ def check_checkpoint(
 
 
 def _check_same(path: Path, known: tuple[str, dict], now: tuple[str, dict]) -> None:
+    """Raises MinidalleError where two (source, sizes) differ; fields only in `now` are ignored."""
     if known[0] != now[0]:
         raise MinidalleError(
             f"{path} is trained on {known[0]}, and this is {now[0]}: give it the same --data,"

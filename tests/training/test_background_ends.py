@@ -137,7 +137,7 @@ def die_with_the_lock() -> int:
 
 
 def test_it_is_killed_while_it_writes_its_bar(tmp_path):
-    """Catches a parent that waits for the turn of a dead one to write on the screen."""
+    """Catches a parent that waits for ever for the lock of a dead process."""
     code = (
         "from tqdm import tqdm\n"
         "from minidalle.training.background import BackgroundProcess\n"
