@@ -8,7 +8,7 @@ import torch
 from minidalle.pipeline import MiniDALLE
 from minidalle.training.presets import preset
 from minidalle.training.run import TrainingRun
-from minidalle.training.stages import STAGES
+from minidalle.training.stages import BUNDLE_STAGES
 from minidalle.world.storybook import Storybook
 
 
@@ -22,7 +22,7 @@ def pytest_configure():
 def smoke_bundle(tmp_path_factory):
     """A directory with all four stages trained at `smoke`, and its bundle."""
     run = TrainingRun(preset("smoke"), Storybook(), tmp_path_factory.mktemp("runs") / "smoke")
-    for stage in STAGES:
+    for stage in BUNDLE_STAGES:
         for _ in run.train(stage):
             pass
     return run.assemble()

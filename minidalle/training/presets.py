@@ -14,6 +14,7 @@ from minidalle.dvae import DVAEConfig
 from minidalle.errors import MinidalleError
 from minidalle.prior import PriorConfig
 from minidalle.sampling import SamplingConfig
+from minidalle.training import baseline_presets
 from minidalle.training.trainer import TrainConfig
 
 
@@ -41,7 +42,9 @@ class Preset:
         if length is None:
             return self
         longer = {
-            name: replace(self.models[name], text_length=length) for name in ("prior", "clip")
+            name: replace(config, text_length=length)
+            for name, config in self.models.items()
+            if hasattr(config, "text_length")
         }
         return replace(self, models={**self.models, **longer})
 
@@ -84,6 +87,7 @@ FULL = Preset(
         ),
         "prior": PriorConfig(width=192, layers=6, heads=6, rotary=True, qk_norm=True, look_size=48),
         "clip": CLIPConfig(width=128, heads=4),
+        **baseline_presets.MODELS,
     },
     training={
         "dvae": TrainConfig(steps=1500, batch_size=16, lr=2e-3, muon_lr=0.02, weight_decay=1e-2),
@@ -93,6 +97,7 @@ FULL = Preset(
         "clip": TrainConfig(
             steps=18_000, batch_size=48, lr=5e-4, warmup_steps=100, **_CLIP_OPTIMIZER
         ),
+        **baseline_presets.TRAINING,
     },
     sampling=SamplingConfig(temperature=0.7),
 )
@@ -105,6 +110,7 @@ CLASS = replace(
         "prior": replace(FULL.models["prior"], width=128, heads=4),
     },
     training={
+        **FULL.training,
         "dvae": replace(FULL.training["dvae"], steps=500),
         "prior": replace(FULL.training["prior"], steps=3000, warmup_steps=100),
         "clip": replace(FULL.training["clip"], steps=6500),
@@ -121,6 +127,7 @@ PLAIN = replace(  # as the paper has it: no prototypes, no rotary positions, Ada
         "prior": PriorConfig(width=128, layers=6, heads=4),
     },
     training={
+        **CLASS.training,
         "dvae": TrainConfig(steps=1500, batch_size=16, lr=4e-3),
         "prior": TrainConfig(
             steps=3000,
@@ -130,7 +137,6 @@ PLAIN = replace(  # as the paper has it: no prototypes, no rotary positions, Ada
             betas=(0.9, 0.96),
             weight_decay=4.5e-2,
         ),
-        "clip": CLASS.training["clip"],
     },
 )
 _SMOKE_STEPS: dict[str, Any] = {"steps": 6, "batch_size": 4, "warmup_steps": 2}
@@ -156,11 +162,13 @@ SMOKE = replace(
         "clip": CLIPConfig(
             text_length=48, width=32, image_layers=1, text_layers=1, heads=2, embedding=16
         ),
+        **baseline_presets.SMOKE_MODELS,
     },
     training={
         "dvae": TrainConfig(**_SMOKE_STEPS, muon_lr=0.02),
         "prior": TrainConfig(**_SMOKE_STEPS, muon_lr=0.02, **_PRIOR_OPTIMIZER),
         "clip": TrainConfig(**_SMOKE_STEPS, **_CLIP_OPTIMIZER),
+        **baseline_presets.SMOKE_TRAINING,
     },
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, CLASS, FULL, PLAIN)}

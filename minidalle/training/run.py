@@ -9,6 +9,7 @@ Training a stage is a generator of `trainer.Record`s. It saves as it goes, and c
 it was stopped. `assemble` gathers the trained stages into a bundle.
 """
 
+import copy
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import nullcontext
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from minidalle.bundle import MODELS, Bundle, build, config_from_dict, save_bundle
+from minidalle.clip import CLIP
 from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
@@ -32,7 +34,8 @@ from minidalle.training import checkpoint, distributed
 from minidalle.training.identity import check_checkpoint, check_identity
 from minidalle.training.log import LOG_EVERY, append_record, start_log
 from minidalle.training.presets import Preset
-from minidalle.training.stages import STAGES, Inputs
+from minidalle.training.stage import Inputs
+from minidalle.training.stages import STAGES
 from minidalle.training.trainer import Objective, Record, TrainConfig, TrainState, fit
 
 SAVE_EVERY = 500  # steps between two checkpoints
@@ -49,7 +52,8 @@ class TrainingRun:
         device: torch.device | None = None,
         init: Bundle | None = None,
     ) -> None:
-        """init: a trained bundle whose tokenizer, sizes and weights the stages start from."""
+        """init: a trained bundle whose tokenizer, sizes and weights the stages start from. A stage
+        that is not trained here is the bundle's."""
         if init is not None:
             sizes = {name: getattr(init, name).config for name in MODELS}
             preset = replace(preset, models={**preset.models, **sizes})
@@ -108,9 +112,11 @@ class TrainingRun:
     def _inputs(self, stage: str) -> Inputs:
         needs = STAGES[stage].needs
         dvae = self.model("dvae") if "dvae" in needs else None
+        clip = self.model("clip") if "clip" in needs else None
         assert dvae is None or isinstance(dvae, DVAE)
+        assert clip is None or isinstance(clip, CLIP)
         tokenizer = self.tokenizer() if "tokenizer" in needs else None
-        return Inputs(self.source, self.preset, self.device, tokenizer, dvae)
+        return Inputs(self.source, self.preset, self.device, tokenizer, dvae, clip)
 
     # --- Before a training ------------------------------------------------------------------------
 
@@ -134,8 +140,9 @@ class TrainingRun:
                 self.tokenizer()
                 digests[needed] = str(fingerprint(read_file(self.out / "tokenizer.json"))["sha256"])
             else:
-                self.model(needed)  # raises where it is not trained to its end
-                digests[needed] = checkpoint.digest(checkpoint.steps(self.out / needed)[0])
+                model = self.model(needed)  # raises where it is not trained to its end
+                saved = checkpoint.steps(self.out / needed)
+                digests[needed] = checkpoint.digest(saved[0]) if saved else _digest(model)
         return digests
 
     def _check_checkpoint(self, stage: str, metadata: dict[str, Any], file: Path) -> None:
@@ -152,30 +159,9 @@ class TrainingRun:
                 )
 
     def check(self, stage: str) -> None:
-        """Raises MinidalleError where a stage's batch does not divide among processes and
-        microbatches, is larger than the data, or is too small for its loss."""
-        if stage not in STAGES:
-            return
-        config, row = self.preset.training[stage], STAGES[stage]
-        distributed.local_rows(config.batch_size, 0, config.accumulate)
-        size, epoch = config.batch_size, self.source.epoch
-        if size < row.min_batch_size:
-            raise MinidalleError(
-                "CLIP learns by telling the captions of a batch apart: choose a --batch-size of 2"
-                " or more"
-            )
-        if epoch is None:
-            return
-        kind, available = "pictures", epoch
-        if row.distinct_captions:
-            kind = "different captions"
-            available = len({self.source.caption("train", i) for i in range(epoch)})
-        if available < size:
-            smaller = f", or choose --batch-size {available} or less"
-            raise MinidalleError(
-                f"{stage} needs {size} {kind} per batch and there are only {available} to train"
-                f" on: add some{smaller if available >= row.min_batch_size else ''}"
-            )
+        """Raises MinidalleError where a stage cannot be trained like this (`Stage.check`)."""
+        if stage in STAGES:
+            STAGES[stage].check(stage, self.preset.training[stage], self.source)
 
     # --- Training ---------------------------------------------------------------------------------
 
@@ -247,7 +233,8 @@ class TrainingRun:
         if stage == "tokenizer":
             return self.tokenizer()
         for needed in STAGES[stage].needs:
-            self.load_or_train(needed, progress)
+            if needed == "tokenizer" or self.init is None or checkpoint.steps(self.out / needed):
+                self.load_or_train(needed, progress)
         if not (self.out / stage / f"step-{self.steps(stage):08d}.safetensors").exists():
             deque(progress(self.train(stage, resume=True)), maxlen=0)
         return self.model(stage)
@@ -263,6 +250,9 @@ class TrainingRun:
         saved = checkpoint.steps(directory)
         if not saved:
             checkpoint.latest(directory)  # says so where an older release was training
+            if stage in MODELS and self.init is not None:
+                given = copy.deepcopy(getattr(self.init, stage))
+                return given.to(self.device).eval().requires_grad_(False)
             raise MinidalleError(f"{directory} is not trained yet: run minidalle train {stage}")
         newest = saved[0]
         tensors, metadata = checkpoint.load(newest)

@@ -4,50 +4,21 @@
 
 The prior reads the tokenizer's tokens and the dVAE's codes; CLIP is trained on pictures as the dVAE
 reconstructs them. The tokenizer is trained by counting, without steps, and so is not in the table.
-To add a model, write its row.
+To add a model, write its row; the rows of the baselines are in `baseline_stages`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
-
-import torch
+from dataclasses import replace
 
 from minidalle.clip import CLIP, CLIPConfig
-from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, DVAEConfig
 from minidalle.prior import Prior, PriorConfig
 from minidalle.tensors import to_tensor
-from minidalle.tokenizer import Tokenizer
+from minidalle.training.baseline_stages import BASELINES
 from minidalle.training.objectives import clip_objective, dvae_objective, prior_objective
-from minidalle.training.presets import Preset
+from minidalle.training.stage import Inputs, Stage
 from minidalle.training.trainer import Objective, TrainConfig
 
 MAX_K_MEANS_IMAGES = 2500  # in which the dVAE's prototypes are found: two per code, at most these
-
-
-class Inputs(NamedTuple):
-    """What a stage is built from: the source, the preset, and what earlier stages gave."""
-
-    source: Source
-    preset: Preset
-    device: torch.device
-    tokenizer: Tokenizer | None = None
-    dvae: DVAE | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One model that is trained in steps."""
-
-    needs: tuple[str, ...]  # the stages that it learns from
-    model: Any  # the class of the model
-    config: Any  # and of its config
-    configure: Callable[[Inputs], Any]  # the preset's config, with sizes that earlier stages set
-    objective: Callable[[Inputs, TrainConfig], Objective]
-    prepare: Callable[[Any, Inputs], None] | None = None  # a new model, before its first step
-    min_batch_size: int = 1
-    distinct_captions: bool = False  # whether no caption may occur twice in a batch
 
 
 def _configure_dvae(given: Inputs) -> DVAEConfig:
@@ -106,7 +77,7 @@ def _clip_objective(given: Inputs, config: TrainConfig) -> Objective:
     )  # fmt: skip
 
 
-STAGES = {
+BUNDLE_STAGES = {
     "dvae": Stage(
         needs=(), model=DVAE, config=DVAEConfig, configure=_configure_dvae,
         objective=_dvae_objective, prepare=_prepare_dvae,
@@ -120,4 +91,5 @@ STAGES = {
         objective=_clip_objective, min_batch_size=2, distinct_captions=True,
     ),
 }  # fmt: skip
+STAGES = {**BUNDLE_STAGES, **BASELINES}
 NAMES = ("tokenizer", *STAGES)  # in the order in which they are trained

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from minidalle.errors import MinidalleError
 from minidalle.world import layouts
 from minidalle.world.backdrops import (
     CELL,
@@ -229,16 +230,18 @@ def split_of(scene: Scene) -> str:
     return "validation" if zlib.crc32(key.encode()) % 16 == 0 else "train"
 
 
-def sample_scene(seed: int | str, split: str = "train") -> Scene:
-    """The scene of a seed, always the same one.
+def sample_scene(seed: int | str, split: str = "train", lone: bool = False) -> Scene:
+    """The scene of a seed, always the same one. lone: of one thing.
 
     `train` and `validation` share no scene: a hash assigns each to one of them. Scenes of
     `compositions` have only (kind, colour) pairs of HELD_OUT, which the other two splits never
-    show.
+    show. Raises MinidalleError for a split that there is not.
     """
+    if split not in SPLITS:  # no scene would ever belong to it
+        raise MinidalleError(f"no split {split!r}; choose one of: {', '.join(SPLITS)}")
     rng = random.Random(f"{split} scene {seed}")
     colours = UNSEEN_COLOURS if split == "compositions" else SEEN_COLOURS
-    weights = TRAIN_LAYOUTS if split == "train" else LAYOUTS
+    weights = {"lone": 1} if lone else TRAIN_LAYOUTS if split == "train" else LAYOUTS
     while True:
         scene = lay_out(_sample_facts(rng, colours, weights), rng)
         if split_of(scene) == split:

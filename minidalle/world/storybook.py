@@ -40,21 +40,24 @@ JITTERED_SHARE = 0.75  # of the training pictures, 0 … 1, while colour jitter 
 class Storybook:
     """The world as an endless source of training data (`datasets.source.Source`).
 
-    size: pixels across a picture; seed: each seed gives another sample of every split.
+    size: pixels across a picture; seed: each seed gives another sample of every split; lone: only
+    scenes of one thing, an easier world for a short training.
     """
 
     size: int = 48
     seed: int = 0
+    lone: bool = False
     epoch: None = None  # there is no epoch, since samples do not repeat
 
     @property
     def name(self) -> str:
         """Tells this storybook from any other source."""
-        return f"the storybook, second edition, {self.size} pixels, seed {self.seed}"
+        lone = ", lone things" if self.lone else ""
+        return f"the storybook, second edition, {self.size} pixels, seed {self.seed}{lone}"
 
     def scene(self, split: str, i: int) -> Scene:
         """Scene i of a split."""
-        return sample_scene(f"{self.seed} {i}", split)
+        return sample_scene(f"{self.seed} {i}", split, self.lone)
 
     def image(self, split: str, i: int) -> np.ndarray:
         """Picture i of a split: uint8, size × size × 3."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections import deque
 from contextlib import closing
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from minidalle import judge
+from minidalle.bundle import load_bundle
 from minidalle.datasets.image_folder import CaptionedImageFolder
 from minidalle.datasets.source import FolderSource
 from minidalle.dvae import tau_at
@@ -225,10 +227,12 @@ def test_a_crash_costs_no_more_than_the_steps_since_the_last_save(trained, tmp_p
     """Catches a stage that saves at its end only, and a log that tells the lost steps twice."""
     monkeypatch.setattr(module, "SAVE_EVERY", 2)
     monkeypatch.setattr(module, "LOG_EVERY", 1)
-    crowded_image = Storybook.crowded_image
+    crowded_image, first = Storybook.crowded_image, 5 * SMOKE.training["dvae"].batch_size
+    seen = []
 
     def broken(self, i):
-        if i >= 5 * SMOKE.training["dvae"].batch_size:
+        seen.append(i)
+        if i == first and seen.count(i) == 2:  # the first time, prototypes are looked for
             raise RuntimeError("the lights went out in step 6")
         return crowded_image(self, i)
 
@@ -443,14 +447,13 @@ def test_a_batch_that_cannot_be_shared_out_is_refused_before_any_stage(tmp_path)
 
 def test_what_was_reached_before_a_loss_that_is_not_finite_is_saved(tmp_path, monkeypatch):
     """Catches five hundred good steps lost with the bad one."""
-    crowded_image = Storybook.crowded_image
+    crowded_image, first = Storybook.crowded_image, 4 * SMOKE.training["dvae"].batch_size
+    seen = []
 
     def blinding_image(self, i):
-        return (
-            crowded_image(self, i)
-            if i < 4 * SMOKE.training["dvae"].batch_size
-            else np.full((48, 48, 3), np.nan)
-        )
+        seen.append(i)
+        is_blank = i >= first and seen.count(i) == 2  # the first time, prototypes are looked for
+        return np.full((48, 48, 3), np.nan) if is_blank else crowded_image(self, i)
 
     monkeypatch.setattr(Storybook, "crowded_image", blinding_image)
     with pytest.raises(MinidalleError, match=r"step 5: .* is nan.*--lr"):
@@ -566,3 +569,16 @@ def test_pictures_survive_the_way_to_tensors_and_back():
     assert x[1, 2, 3, 0].item() == pytest.approx(pictures[1, 3, 0, 2] / 255)
     assert np.array_equal(to_uint8(x), pictures)
     assert np.array_equal(to_uint8(x * 3 - 1), (pictures * 3.0 - 255).clip(0, 255).astype(np.uint8))
+
+
+def test_a_stage_that_is_not_trained_here_is_the_bundles(smoke_bundle, tmp_path):
+    """Catches a prior that cannot learn from the dVAE of the bundle it is given."""
+    bundle = load_bundle(smoke_bundle)
+    run = TrainingRun(SMOKE, Storybook(), tmp_path, init=bundle)
+    deque(run.train("prior"), maxlen=0)
+    assert not (tmp_path / "dvae").exists()
+    dvae = run.model("dvae")
+    for name, value in bundle.dvae.state_dict().items():
+        assert torch.equal(dvae.state_dict()[name], value)
+    assert dvae is not bundle.dvae  # which stays on its device, and can be trained
+    assert run.model("prior").config == bundle.prior.config

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from minidalle.errors import MinidalleError
 from minidalle.world.backdrops import BACKDROPS, CELL, SIDE, paint_backdrop
 from minidalle.world.brush import CLEAR, INK, NUM_ROLES, palette
 from minidalle.world.captions import parse
@@ -512,3 +513,16 @@ def test_a_scene_is_rendered_as_its_figures_say():
     ):  # fmt: skip
         other = replace(scene, figures=(replace(scene.figures[0], **change),))
         assert not np.array_equal(render(other), plain)
+
+
+def test_a_storybook_of_lone_things_has_nothing_else():
+    book = Storybook(lone=True)
+    for split in SPLITS:
+        assert {len(book.scene(split, i).facts.things) for i in range(40)} == {1}
+    assert book.name != Storybook().name
+
+
+def test_a_split_that_there_is_not_is_named():
+    """Catches a search for a scene that never ends."""
+    with pytest.raises(MinidalleError, match="no split 'test'; choose one of: train, validation"):
+        Storybook().scene("test", 0)
