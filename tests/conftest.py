@@ -1,6 +1,7 @@
 """What several tests need: a thread each, and a whole bundle, trained in seconds."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ def pytest_configure():
     """There is a worker a core: more than one thread in each, and they wait for each other."""
     threads = os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels that notebooks start
     torch.set_num_threads(int(threads))
+    # Started in the background by a shell, this process ignores Ctrl-C, and so would each command
+    # that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
