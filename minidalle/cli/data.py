@@ -82,10 +82,7 @@ def check(args: argparse.Namespace) -> None:
         def num_tokens(caption: str) -> int:
             return len(bundle.tokenizer.encode(normalise_caption(caption)))
 
-        def bar(indices: Sequence[int]) -> Iterable[int]:
-            return progress_bar(indices, total=len(indices), desc="comparing", unit="picture")
-
-        survey = survey_folder(folder, num_tokens, max_tokens, bar)
+        survey = survey_folder(folder, num_tokens, max_tokens)
         if sheet:
             write_file(sheet, _draw_sheet(folder, sheet.suffix))
     problems = [_without_scratch(line, scratch, args.data) for line in survey.problems]

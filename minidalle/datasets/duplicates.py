@@ -10,7 +10,6 @@ the hash knows none, and takes every clock for the same clock.
 """
 
 import hashlib
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -46,20 +45,29 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BOX))
 
 
-def find_duplicates(pictures: Iterable[tuple[str, np.ndarray]]) -> Duplicates:
-    """The duplicates among (name, image) pairs; images are uint8, H W 3, all of one size."""
-    groups: dict[bytes, list[str]] = {}
-    hashes: list[int] = []
-    thumbnails: list[np.ndarray] = []
-    for name, image in pictures:
-        group = groups.setdefault(hashlib.sha256(image.tobytes()).digest(), [])
+class DuplicateFinder:
+    """Collects pictures one by one, and keeps a few hundred bytes of each."""
+
+    def __init__(self) -> None:
+        self._groups: dict[bytes, list[str]] = {}  # names by the hash of the pixels
+        self._hashes: list[int] = []
+        self._thumbnails: list[np.ndarray] = []
+
+    def add(self, name: str, image: np.ndarray) -> None:
+        """Add a picture, uint8, H W 3; all are of one size."""
+        group = self._groups.setdefault(hashlib.sha256(image.tobytes()).digest(), [])
         group.append(name)
-        if len(group) == 1 and len(hashes) < MOST:
-            hashes.append(difference_hash(image))
-            thumbnails.append(thumbnail(image))
-    names = [group[0] for group in groups.values()][: len(hashes)]
-    near = _group(names, np.array(hashes, dtype=np.uint64), np.array(thumbnails, dtype=np.uint8))
-    return Duplicates([g for g in groups.values() if len(g) > 1], near, len(names))
+        if len(group) == 1 and len(self._hashes) < MOST:
+            self._hashes.append(difference_hash(image))
+            self._thumbnails.append(thumbnail(image))
+
+    def find(self) -> Duplicates:
+        """The duplicates among all pictures so far."""
+        groups, n = list(self._groups.values()), len(self._hashes)
+        names = [group[0] for group in groups[:n]]
+        hashes = np.array(self._hashes, dtype=np.uint64)
+        near = _group(names, hashes, np.array(self._thumbnails, dtype=np.uint8))
+        return Duplicates([g for g in groups if len(g) > 1], near, n)
 
 
 def _group(names: list[str], hashes: np.ndarray, thumbnails: np.ndarray) -> list[list[str]]:

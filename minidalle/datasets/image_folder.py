@@ -13,12 +13,14 @@ Face's imagefolder. `CaptionedImageFolder.report()` lists the files that were le
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from minidalle.datasets.captions import FolderCaptions
+from minidalle.datasets.concepts import group_concepts
+from minidalle.datasets.duplicates import DuplicateFinder, Duplicates
 from minidalle.datasets.folder_files import walk
 from minidalle.datasets.images import CROPS, decode, load_image
 from minidalle.datasets.matching import nfc
@@ -38,7 +40,7 @@ class CaptionedImageFolder:
 
         pairs = CaptionedImageFolder("holiday", image_size=32, progress=tqdm)
         pairs.image(0), pairs.caption(0)  # uint8 32 32 3, "a red boat"
-        training, validation = pairs.split(0.1)
+        training, validation, test = pairs.split(0.1, 0.1)
 
     Args:
         folder: the folder; its subfolders are included.
@@ -104,6 +106,7 @@ class CaptionedImageFolder:
         self._pairs: list[tuple[str, str]] = []
         self.sizes = {}
         self._cut = 0  # pictures of which a crop cuts much
+        self._finder = DuplicateFinder()
         digest = hashlib.sha256()
         # by their NFC form, since a Mac may spell a name otherwise
         for name in progress(sorted(captions, key=lambda name: (nfc(name), name))):
@@ -115,6 +118,7 @@ class CaptionedImageFolder:
             self._pairs += [(name, caption) for caption in captions[name]]
             self.sizes[name] = size
             self._cut += cut > MUCH
+            self._finder.add(name, image)
             if keep:
                 self._images[name] = image
             # a hash of hashes, so that no part can run into the next
@@ -146,29 +150,45 @@ class CaptionedImageFolder:
         """Caption i: one line, never empty."""
         return self._pairs[i][1]
 
-    def split(self, validation: float = 0.1) -> tuple[Sequence[int], Sequence[int]]:
-        """Indices for training and for validation.
+    def split(
+        self, validation: float = 0.1, test: float = 0.0
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Indices for training, for validation and for a test.
 
-        A hash of the picture's name, relative to the folder, decides. Adding pictures does not move
-        the others, nor does moving the folder, and all captions of a picture are in one split. With
-        few pictures, validation may be empty.
+        Pictures of one concept are in one split: duplicates, and pictures that share a caption
+        (`concepts`). A hash of their names, relative to the folder, decides which. Moving the
+        folder changes nothing, and adding pictures moves at most those that a new one is like. With
+        few pictures, validation and test may be empty.
 
         Args:
-            validation: expected share of validation pictures, 0 ≤ validation < 1.
+            validation, test: expected shares of the pictures, each in [0, 1), less than 1 together.
 
         Raises:
             MinidalleError: no picture is left for training.
         """
-        if not 0 <= validation < 1:
-            raise MinidalleError(f"validation must be in [0, 1), got {validation}; try 0.1")
-        sides: tuple[list[int], list[int]] = ([], [])
+        if not (validation >= 0 and test >= 0 and validation + test < 1):
+            raise MinidalleError(
+                f"validation and test must be ≥ 0 and less than 1 together, got {validation} and"
+                f" {test}; try 0.1 and 0.1"
+            )
+        place: dict[str, float] = {}
+        for names in group_concepts(self._pairs, self.duplicates()):
+            digests = sorted(hashlib.sha256(_encode(nfc(name))).digest() for name in names)
+            # Of several, the least is chosen, and hashed again: a least number is a small one.
+            digest = digests[0] if len(names) == 1 else hashlib.sha256(digests[0]).digest()
+            place |= dict.fromkeys(names, int.from_bytes(digest[:8], "big") / 2**64)
+        sides: tuple[list[int], list[int], list[int]] = ([], [], [])
         for i, (name, _) in enumerate(self._pairs):
-            digest = hashlib.sha256(_encode(nfc(name))).digest()
-            sides[int.from_bytes(digest[:8], "big") < validation * 2**64].append(i)
+            at = place[name]
+            sides[1 if at < validation else 2 if at < validation + test else 0].append(i)
         if not sides[0]:
-            problem = "all pictures are in validation; add some, or set validation to 0"
+            problem = "no picture is left for training; add some, or set validation to 0"
             raise MinidalleError(format_problem(self.folder, problem))
         return sides
+
+    def duplicates(self) -> Duplicates:
+        """Pictures that occur twice, exactly or nearly."""
+        return self._finder.find()
 
     def report(self) -> str:
         """A line per file left out, lines on what else may surprise, and a line with the counts."""

@@ -31,6 +31,10 @@ class Source(Protocol):
     def epoch(self) -> int | None:
         """Number of training pairs before they repeat; None if they never do."""
 
+    @property
+    def validation_size(self) -> int | None:
+        """Number of pairs of the validation split before they repeat; None if they never do."""
+
     def image(self, split: str, i: int) -> np.ndarray:
         """Picture i of a split."""
 
@@ -56,14 +60,15 @@ class Source(Protocol):
 class FolderSource:
     """A CaptionedImageFolder as a source: each epoch has every training pair once.
 
-    About 10 % of the pictures are the validation split.
+    About 10 % of the pictures are the validation split, and as many the test split, which no
+    training looks at; with few pictures it may be empty.
     """
 
     def __init__(self, folder: CaptionedImageFolder, seed: int = 0) -> None:
         self.folder, self.seed, self.size = folder, seed, folder.image_size
-        train, validation = folder.split()
-        self.splits = {"train": train, "validation": validation or train[:1]}
-        self.epoch = len(train)
+        train, validation, test = folder.split(0.1, 0.1)
+        self.splits = {"train": train, "validation": validation or train[:1], "test": test}
+        self.epoch, self.validation_size = len(train), len(self.splits["validation"])
         # of names, pixels and captions, in training and validation: any change is another source
         self.name = f"{len(train)} captioned pictures ({folder.digest[:8]})"
 

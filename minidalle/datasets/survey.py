@@ -9,13 +9,13 @@ The pictures are those that training would see: squares, with the bad ones left 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from minidalle.datasets.duplicates import Duplicates, find_duplicates
+from minidalle.datasets.duplicates import Duplicates
 from minidalle.datasets.image_folder import MUCH, CaptionedImageFolder
 from minidalle.normalise import HAN
 
@@ -74,7 +74,6 @@ def survey_folder(
     folder: CaptionedImageFolder,
     num_tokens: Callable[[str], int],
     max_tokens: int,
-    progress: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Survey:
     """Count what the folder holds.
 
@@ -82,23 +81,15 @@ def survey_folder(
         folder: the pictures and captions.
         num_tokens: gives the number of tokens of a caption.
         max_tokens: where a model cuts captions.
-        progress: wraps the indices of the pictures during the search for duplicates, as `tqdm`
-            does.
     """
     captions = [folder.caption(i) for i in range(len(folder))]
-    first = {folder.name(i): i for i in reversed(range(len(folder)))}  # the index of each picture
-    indices = sorted(first.values())
-
-    def pictures() -> Iterator[tuple[str, np.ndarray]]:
-        for i in progress(indices):
-            yield folder.name(i), folder.image(i)
 
     tokens = [num_tokens(caption) for caption in captions]
     pairs = {(folder.name(i), caption) for i, caption in enumerate(captions)}
     repeated = Counter(caption for _, caption in pairs)
     *problems, _ = folder.report().splitlines()  # the last line counts
     return Survey(
-        pictures=len(indices),
+        pictures=len(folder.sizes),
         captions=len(captions),
         sizes=_sizes(folder.sizes),
         crop=_crop(folder.sizes),
@@ -107,7 +98,7 @@ def survey_folder(
         tokens=_spread(tokens),
         too_long=sum(n > max_tokens for n in tokens),
         repeated={caption: n for caption, n in repeated.most_common() if n > 1},
-        duplicates=find_duplicates(pictures()),
+        duplicates=folder.duplicates(),
         problems=problems,
     )
 

@@ -159,6 +159,12 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
+def is_finished(directory: Path, total: int) -> bool:
+    """Whether the newest checkpoint is that of step `total`, or of an early end."""
+    newest = steps(directory)[:1]
+    return any(step_of(f) == total or load(f)[1].get("ended_early", False) for f in newest)
+
+
 def latest(directory: Path) -> Path | None:
     """The newest sound checkpoint, or None; warns of each damaged one passed over.
 

@@ -1,4 +1,5 @@
-"""The log of a stage, OUT/STAGE.jsonl: one line per twenty steps, for the curves."""
+"""The log of a stage, OUT/STAGE.jsonl: one line per twenty steps and look at the validation
+loss, for the curves."""
 
 import json
 import warnings
@@ -22,8 +23,9 @@ def append_record(log: Path, record: Record) -> None:
     """One line for the curves. A full disk must not end a training: the line is lost, with a
     warning."""
     try:
+        fields = {name: value for name, value in record._asdict().items() if value is not None}
         with log.open("a") as lines:
-            lines.write(json.dumps(record._asdict()) + "\n")
+            lines.write(json.dumps(fields) + "\n")
     except OSError as error:
         warnings.warn(f"cannot write {log}: {error.strerror}; its line is lost", stacklevel=2)
 

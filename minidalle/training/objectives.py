@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from minidalle.clip import CLIP, contrastive_loss
 from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, tau_at
 from minidalle.errors import MinidalleError
 from minidalle.prior import Prior, joint_loss
-from minidalle.tensors import to_tensor
+from minidalle.tensors import full_precision, to_tensor
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import distributed
 from minidalle.training.trainer import Objective, TrainConfig
@@ -49,12 +50,15 @@ def prior_objective(
     bpe_dropout: float,
     caption_dropout: float,
     colour_jitter: float,
+    sampled_codes: bool = False,
 ) -> Objective:
     """The prior's loss on captions of `text_length` tokens and the codes of their pictures.
 
     caption_dropout: share of captions left out; bpe_dropout: share of merges left out.
     colour_jitter: share of the training, from its beginning, in which the source varies its
     colours: shapes are then learnt apart from the colours they come in.
+    sampled_codes: sample the codes from the dVAE's posterior in place of its argmax (the paper's
+    footnote 6: a regulariser where data are few).
     """
 
     def objective(model: Prior, step: int, progress: float, rows: range) -> NamedTuple:
@@ -62,7 +66,8 @@ def prior_objective(
         jitter = progress < colour_jitter
         pictures = [source.training_image(first + row, colour_jitter=jitter) for row in rows]
         with torch.no_grad():
-            codes = dvae.encode(to_tensor(pictures, device)).flatten(1)  # b N
+            images = to_tensor(pictures, device)
+            codes = (_sample(dvae, images) if sampled_codes else dvae.encode(images)).flatten(1)
         # All captions of the batch, other processes' too: their tokens have to be counted.
         captions = [_tokens(first + row, jitter) for row in range(n)]
         text = torch.cat(captions).to(device)  # B T
@@ -81,6 +86,13 @@ def prior_objective(
         return tokenizer.batch([caption], text_length, bpe_dropout, rng)
 
     return objective
+
+
+@full_precision
+def _sample(dvae: DVAE, images: Tensor) -> Tensor:
+    """Codes sampled from the dVAE's posterior: B 3 H W → B h w."""
+    logits = dvae.features(images).movedim(1, -1)  # B h w K
+    return torch.distributions.Categorical(logits=logits).sample()
 
 
 def clip_objective(

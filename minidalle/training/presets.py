@@ -31,6 +31,7 @@ class Preset:
     models: Mapping[str, Any]  # the config of each stage's model
     training: Mapping[str, TrainConfig]  # and how it is trained
     sampling: SamplingConfig  # the bundle's default sampling
+    sampled_codes: bool = False  # codes sampled from the dVAE's posterior, not its argmax (note 6)
     notebook_scale: float = 1.0  # multiplies the number of updates that a notebook names
 
     def notebook_steps(self, steps: int) -> int:
@@ -47,6 +48,12 @@ class Preset:
             if hasattr(config, "text_length")
         }
         return replace(self, models={**self.models, **longer})
+
+    def without_dropout(self) -> "Preset":
+        """The same preset, with every caption shown whole and every colour as it is."""
+        return replace(
+            self, bpe_dropout=0.0, caption_dropout=0.0, colour_jitter=0.0, sampled_codes=False
+        )
 
     def with_training(self, *stages: str, **changes: Any) -> "Preset":
         """The same preset with some fields of the stages' TrainConfigs changed; None changes
@@ -92,7 +99,7 @@ FULL = Preset(
     training={
         "dvae": TrainConfig(steps=1500, batch_size=16, lr=2e-3, muon_lr=0.02, weight_decay=1e-2),
         "prior": TrainConfig(
-            steps=20_000, batch_size=16, lr=3e-3, muon_lr=0.02, warmup_steps=500, **_PRIOR_OPTIMIZER
+            steps=12_000, batch_size=16, lr=3e-3, muon_lr=0.02, warmup_steps=500, **_PRIOR_OPTIMIZER
         ),
         "clip": TrainConfig(
             steps=18_000, batch_size=48, lr=5e-4, warmup_steps=100, **_CLIP_OPTIMIZER

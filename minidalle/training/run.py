@@ -31,6 +31,7 @@ from minidalle.pipeline import WORD
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import checkpoint, distributed
+from minidalle.training.early_stopping import EarlyStopping, validation_loss
 from minidalle.training.identity import check_checkpoint, check_identity
 from minidalle.training.log import LOG_EVERY, append_record, start_log
 from minidalle.training.presets import Preset
@@ -191,7 +192,7 @@ class TrainingRun:
             tensors, metadata = checkpoint.load(latest) if latest is not None else ({}, {})
             if latest is not None:
                 self._check_checkpoint(stage, metadata, latest)
-                if checkpoint.step_of(latest) == self.steps(stage):
+                if metadata.get("ended_early") or checkpoint.step_of(latest) == self.steps(stage):
                     return  # it is finished, and taken as it is
             origin = {"source": self.source.name, "learnt_from": self._learnt_from(stage)}
             model, config = self.build(stage, prepare=latest is None)
@@ -199,24 +200,30 @@ class TrainingRun:
             if latest is not None:
                 state.restore(tensors, metadata, file=latest)
             objective = self.objective(stage, config)
+            validation = validation_loss(STAGES[stage], self._inputs(stage), config)
+            stopping = EarlyStopping(validation, config)
+            stopping.restore(tensors, metadata)
             log = self.out / f"{stage}.jsonl"
             if is_main:
                 start_log(log, state.step if latest is not None else 0)
 
             def save() -> None:
                 if checkpoints is not None:
-                    tensors, metadata = state.dump()
-                    checkpoints.save(state.step, tensors, metadata | origin)
+                    (tensors, metadata), (best, looks) = state.dump(), stopping.dump()
+                    checkpoints.save(state.step, tensors | best, metadata | looks | origin)
 
             try:
                 for record in fit(state, objective):
-                    if is_main and record.step % LOG_EVERY == 0:
+                    record = stopping.look(record, state.ema)
+                    if is_main and (record.step % LOG_EVERY == 0 or record.validation is not None):
                         append_record(log, record)
                     due = record.step % SAVE_EVERY == 0 or self.save_now
-                    if due and record.step < config.steps:
+                    if due and record.step < config.steps and not stopping.is_over:
                         save()
                         self.save_now = False
                     yield record
+                    if stopping.is_over:
+                        break
             except (GeneratorExit, MinidalleError):  # `fit` leaves the state as the step found it
                 save()
                 raise
@@ -235,14 +242,15 @@ class TrainingRun:
         for needed in STAGES[stage].needs:
             if needed == "tokenizer" or self.init is None or checkpoint.steps(self.out / needed):
                 self.load_or_train(needed, progress)
-        if not (self.out / stage / f"step-{self.steps(stage):08d}.safetensors").exists():
+        if not checkpoint.is_finished(self.out / stage, self.steps(stage)):
             deque(progress(self.train(stage, resume=True)), maxlen=0)
         return self.model(stage)
 
     # --- After a training -------------------------------------------------------------------------
 
     def model(self, stage: str) -> nn.Module:
-        """A trained stage, ready for use: the running mean of its weights.
+        """A trained stage, ready for use: the running mean of its weights, in the end or where the
+        validation loss was lowest.
 
         Raises MinidalleError where its training has not come to its end.
         """
@@ -257,7 +265,7 @@ class TrainingRun:
         newest = saved[0]
         tensors, metadata = checkpoint.load(newest)
         step, total = metadata["step"], metadata["train_config"]["steps"]
-        if step < total:
+        if step < total and not metadata.get("ended_early"):
             raise MinidalleError(
                 f"{newest} is {step} steps of {total}: finish it with"
                 f" minidalle train {stage} --resume"
@@ -265,7 +273,8 @@ class TrainingRun:
         self._check_checkpoint(stage, metadata, newest)
         row, saved_config = STAGES[stage], metadata["model_config"]
         config = config_from_dict(row.config, saved_config, f"{newest}: the model")
-        model = build(row.model, config, tensors["ema"], newest, saved_config)
+        weights = tensors.get("best", tensors["ema"])
+        model = build(row.model, config, weights, newest, saved_config)
         return model.to(self.device).eval().requires_grad_(False)
 
     def assemble(self, directory: Path | None = None) -> Path:

@@ -66,6 +66,7 @@ def _prior_objective(given: Inputs, config: TrainConfig) -> Objective:
         given.source, given.dvae, given.tokenizer, config, given.device,
         text_length=preset.models["prior"].text_length, bpe_dropout=preset.bpe_dropout,
         caption_dropout=preset.caption_dropout, colour_jitter=preset.colour_jitter,
+        sampled_codes=preset.sampled_codes,
     )  # fmt: skip
 
 

@@ -57,13 +57,20 @@ class TrainConfig:
     max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
     ema_decay: float = 0.999  # of the running mean of the weights, which is used in the end
     seed: int = 0  # of weights, data and noise
+    validate_every: int = 0  # updates between two looks at the validation loss; 0: never
+    patience: int = 0  # looks without a lower validation loss that end training; 0: none do
 
     def __post_init__(self) -> None:
         check_fields(
             self, steps=(1, 1e9), batch_size=(1, 1e6), accumulate=(1, 1e6), warmup_steps=(0, 1e9),
             final_lr_ratio=(0, 1), betas=(0, 1), weight_decay=(0, 1e3), max_grad_norm=(0, 1e9),
-            ema_decay=(0, 1), seed=(0, 2**40),
+            ema_decay=(0, 1), seed=(0, 2**40), validate_every=(0, 1e9), patience=(0, 1e6),
         )  # fmt: skip
+        if self.patience and not self.validate_every:
+            raise MinidalleError(
+                "patience counts looks at the validation loss, and there are none: set"
+                " validate_every, to 100 for instance"
+            )
         for name, value, usual in (("lr", self.lr, 1e-3), ("muon_lr", self.muon_lr, 0.02)):
             if value is not None and not 0 < value < math.inf:
                 raise MinidalleError(f"{name} must be above 0, got {value}; try {usual}")
@@ -78,6 +85,7 @@ class Record(NamedTuple):
     lr: float
     grad_norm: float  # before clipping
     images_per_second: float
+    validation: float | None = None  # the loss of held-out examples, where it was computed
 
 
 @dataclass
@@ -125,8 +133,10 @@ class TrainState:
         """
         now = json.loads(json.dumps(asdict(self.config)))
         then = metadata["train_config"]
+        usual = json.loads(json.dumps(asdict(TrainConfig(steps=1))))
+        then = {**usual, **then}  # a field that is younger than the checkpoint had its usual value
         fixed = [k for k in now if k != "accumulate"]
-        changed = [f"{k} was {then.get(k)} and is {now[k]}" for k in fixed if then.get(k) != now[k]]
+        changed = [f"{k} was {then[k]} and is {now[k]}" for k in fixed if then[k] != now[k]]
         if changed:
             raise MinidalleError(
                 f"{file} was trained otherwise: {', '.join(changed)}; continue with the settings"

@@ -48,6 +48,7 @@ class Storybook:
     seed: int = 0
     lone: bool = False
     epoch: None = None  # there is no epoch, since samples do not repeat
+    validation_size: None = None
 
     @property
     def name(self) -> str:

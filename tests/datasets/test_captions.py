@@ -9,7 +9,7 @@ from PIL import Image
 
 from minidalle.datasets import caption_files
 from minidalle.datasets.image_folder import CaptionedImageFolder
-from tests.datasets.test_image_folder import assert_fault, put
+from tests.datasets.test_image_folder import assert_fault, noise, put
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 
@@ -38,7 +38,7 @@ def test_each_line_of_a_text_is_a_caption(tmp_path, end):
 
 def test_all_captions_of_a_text_are_in_one_split(tmp_path):
     for i in range(30):
-        put(tmp_path, f"{i}.png", f"{i} one\n{i} two")
+        put(tmp_path, f"{i}.png", f"{i} one\n{i} two", noise(i))
     pairs = CaptionedImageFolder(tmp_path, 8)
     sides = [{pairs.caption(i).split()[0] for i in side} for side in pairs.split(0.3)]
     assert len(sides[0]) + len(sides[1]) == 30 and sides[1]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from minidalle.datasets import duplicates
-from minidalle.datasets.duplicates import difference_hash, find_duplicates
+from minidalle.datasets.duplicates import DuplicateFinder, difference_hash
 
 
 def scene(seed, size=48):
@@ -26,6 +26,13 @@ def saved_as_jpeg(image, quality):
     data = io.BytesIO()
     Image.fromarray(image).resize((64, 64)).save(data, "JPEG", quality=quality)
     return np.asarray(Image.open(data).resize((48, 48)))
+
+
+def find_duplicates(pictures):
+    finder = DuplicateFinder()
+    for name, image in pictures:
+        finder.add(name, image)
+    return finder.find()
 
 
 def test_the_hash_is_the_loop_of_its_definition():

@@ -9,7 +9,7 @@ from PIL import Image
 from minidalle.datasets import image_folder
 from minidalle.datasets.image_folder import CaptionedImageFolder
 from minidalle.datasets.source import FolderSource
-from tests.datasets.test_image_folder import RED, assert_fault, put, write_table
+from tests.datasets.test_image_folder import RED, assert_fault, noise, put, write_table
 
 both = pytest.mark.parametrize("table", ["metadata.jsonl", "metadata.csv"])
 
@@ -113,7 +113,7 @@ def test_absolute_names_within_the_folder_are_its_pictures(tmp_path, table, monk
     """Catches a picture listed as without a caption, and a split that moves with the folder."""
     home, captions, sides = tmp_path / "home", [], []
     for i in range(30):
-        put(home, f"sub/{i}.png", None)
+        put(home, f"sub/{i}.png", None, noise(i))
     for form in ("{home}/sub/{i}.png", "sub/{i}.png", "{home}//sub/../sub/{i}.png"):
         rows = [(form.format(home=home, i=i), f"number {i}") for i in range(30)]
         write_table(home, table, rows)

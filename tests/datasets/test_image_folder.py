@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import os
 import struct
 import warnings
@@ -602,36 +603,42 @@ def test_too_many_for_memory_are_decoded_on_demand(tmp_path, monkeypatch):
         read.image(0)
 
 
+def noise(i):
+    """A picture that is like no other."""
+    return Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8))
+
+
 def test_the_split_is_stable_when_pictures_are_added(tmp_path):
     def sides():
-        pairs = CaptionedImageFolder(tmp_path, 1)
-        training, validation = pairs.split(0.3)
-        assert sorted([*training, *validation]) == list(range(len(pairs)))
+        pairs = CaptionedImageFolder(tmp_path, 8)
+        training, validation, test = pairs.split(0.3)
+        assert sorted([*training, *validation]) == list(range(len(pairs))) and not test
         return [{pairs.caption(i) for i in side} for side in (training, validation)]
 
     for i in range(50):
-        put(tmp_path, f"{i}.png", str(i))
+        put(tmp_path, f"{i}.png", str(i), noise(i))
     before = sides()
     for i in range(50, 100):
-        put(tmp_path, f"new/{i}.png", str(i))
+        put(tmp_path, f"new/{i}.png", str(i), noise(i))
     after = sides()
     assert before[0] <= after[0] and before[1] <= after[1]
     assert 15 <= len(after[1]) <= 45
-    pairs = CaptionedImageFolder(tmp_path, 1)
+    pairs = CaptionedImageFolder(tmp_path, 8)
     assert len(pairs.split(0)[0]) == 100 and len(pairs.split(0)[1]) == 0
     assert set(pairs.split(0.1)[1]) <= set(pairs.split(0.3)[1])
-    with pytest.raises(MinidalleError, match=r"validation must be in \[0, 1\), got 1"):
-        pairs.split(1)
+    for shares in ((1, 0), (0.5, 0.5), (-0.1, 0), (math.nan, 0)):
+        with pytest.raises(MinidalleError, match="validation and test must be ≥ 0 and less than 1"):
+            pairs.split(*shares)
     with pytest.raises(MinidalleError, match="set validation to 0"):
         pairs.split(1 - 1e-9)
 
 
 def test_the_split_is_one_on_every_machine_and_for_every_caption(tmp_path):
     for i in range(20):
-        put(tmp_path, f"{i}.png", None)
+        put(tmp_path, f"{i}.png", None, noise(i))
     rows = [(f"{i}.png", f"{i} {kind}") for kind in "ab" for i in range(20)]
     write_table(tmp_path, "metadata.csv", rows)
-    pairs = CaptionedImageFolder(tmp_path, 1)
+    pairs = CaptionedImageFolder(tmp_path, 8)
     validation = [pairs.caption(i) for i in pairs.split(0.2)[1]]
     expected = []
     for i in sorted(range(20), key=str):

@@ -142,8 +142,8 @@ class Shelf:
     def __init__(self, validation=(2, 6), caption="picture {}", size=8):
         self.validation, self.text, self.image_size = list(validation), caption, size
 
-    def split(self):
-        return [i for i in range(9) if i not in self.validation], self.validation
+    def split(self, validation, test):
+        return [i for i in range(9) if i not in self.validation], self.validation, []
 
     def image(self, i):
         return np.full((self.image_size, self.image_size, 3), i, dtype=np.uint8)
