@@ -142,11 +142,12 @@ class Prior(nn.Module):
         """Each layer's mask, queries start..end−1 of the stream over keys 0..end−1."""
         return [getattr(self, f"mask_{kind}")[start:end, :end] for kind in self.kinds]
 
-    def set_looks(self, looks: Tensor) -> None:
+    def set_looks(self, looks: Tensor, reference: int | None = None) -> None:
         """Tell the prior what each code looks like: K × look_size (`DVAE.looks`). Each column is
-        standardised."""
+        standardised, by its mean and spread over the first `reference` codes (over all)."""
         looks = looks.flatten(1)
-        self.looks.copy_((looks - looks.mean(0)) / looks.std(0).clamp(min=1e-3))
+        first = looks[:reference]
+        self.looks.copy_((looks - first.mean(0)) / first.std(0).clamp(min=1e-3))
 
     def code_vectors(self) -> Tensor:
         """The input vector of every code, K D."""

@@ -63,6 +63,7 @@ PIECE = re.compile(
     rf"| ?(?:[^\s\w]|[_{MARKS}]){{1,{RUN}}}"  # all else but white space: punctuation, emoji
     rf"|\s{{1,{RUN}}}(?!\S)|\s"  # white space, except the last space before a word
 )
+Pair = tuple[int, int]  # of token ids
 LONGEST = 4 * (RUN + 1)  # bytes in the longest piece, and therefore in any token
 
 
@@ -79,7 +80,7 @@ def to_text(data: bytes) -> str:
         return data.decode("utf-8", "replace")
 
 
-def replace_pair(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
+def replace_pair(ids: list[int], pair: Pair, new: int) -> list[int]:
     """Replace each occurrence of `pair` by `new`, left to right: aaa becomes (aa)a, not a(aa)."""
     out: list[int] = []
     for i in ids:
@@ -91,16 +92,12 @@ def replace_pair(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
 
 
 class Tokenizer:
-    """Text to token ids and back.
-
-    Args:
-        merges: the pairs in the order learned; token 256 + k is the pair merges[k], and tokens
-            0 … 255 are the bytes. Without merges it is a byte tokenizer.
-    """
+    """Text to token ids and back. Token 256 + k is the pair merges[k], in the order learned; tokens
+    0 … 255 are the bytes."""
 
     CACHE = 1 << 16  # pieces; a limit, because a server may read any number of prompts
 
-    def __init__(self, merges: Iterable[tuple[int, int]] = ()) -> None:
+    def __init__(self, merges: Iterable[Pair] = ()) -> None:
         self.merges = list(merges)
         self._token = {pair: 256 + k for k, pair in enumerate(self.merges)}
         self._spelling = [bytes([b]) for b in range(256)]
@@ -115,8 +112,10 @@ class Tokenizer:
 
     # 2. Training ----------------------------------------------------------------------------------
     @classmethod
-    def train(cls, captions: Iterable[str], vocab_size: int = 2048) -> Tokenizer:
-        """Learn merges from captions, normalised (Sennrich et al. 2016, algorithm 1).
+    def train(
+        cls, captions: Iterable[str], vocab_size: int = 2048, merges: Iterable[Pair] = ()
+    ) -> Tokenizer:
+        """Learn merges from normalised captions (Sennrich et al. 2016, algorithm 1) after `merges`.
 
         Stops with a smaller vocabulary when no pair occurs twice. Of equally frequent pairs, the
         smaller (left id, right id) is merged, as in Hugging Face's tokenizers.
@@ -127,20 +126,21 @@ class Tokenizer:
             raise MinidalleError(f"vocab_size must be ≥ 256 (bytes), got {vocab_size}; try 2048")
         # Captions repeat their words, so each distinct piece is counted once, with a weight.
         seen = Counter(piece for c in captions for piece in PIECE.findall(normalise_caption(c)))
-        words = [list(to_bytes(piece)) for piece in seen]
+        given = cls(merges)
+        words = [given._merge(list(to_bytes(piece)), 0.0, None) for piece in seen]
         weights = list(seen.values())
-        counts: Counter[tuple[int, int]] = Counter()
-        places: defaultdict[tuple[int, int], set[int]] = defaultdict(set)  # words with each pair
+        counts: Counter[Pair] = Counter()
+        places: defaultdict[Pair, set[int]] = defaultdict(set)  # words with each pair
         for w, word in enumerate(words):
             for pair in pairwise(word):
                 counts[pair] += weights[w]
                 places[pair].add(w)
 
-        # A merge changes few counts, so only those are updated. The heap returns the largest. The
-        # count of a pair in the heap can only fall, so an outdated entry is corrected and returned.
+        # A merge changes few counts: only those are updated. The heap returns the largest. A count
+        # in the heap can only fall, so an outdated entry is corrected and returned.
         heap = [(-count, pair) for pair, count in counts.items()]
         heapq.heapify(heap)
-        merges: list[tuple[int, int]] = []
+        merges = list(given.merges)
         while heap and len(merges) < vocab_size - 256:
             count, best = heapq.heappop(heap)
             if -count != counts[best]:
@@ -150,7 +150,7 @@ class Tokenizer:
                 break
             new = 256 + len(merges)
             merges.append(best)
-            born = set()
+            fresh = set()
             for w in places.pop(best):
                 for pair in pairwise(words[w]):
                     counts[pair] -= weights[w]
@@ -159,8 +159,8 @@ class Tokenizer:
                     counts[pair] += weights[w]
                     if new in pair:
                         places[pair].add(w)
-                        born.add(pair)
-            for pair in born:
+                        fresh.add(pair)
+            for pair in fresh:
                 heapq.heappush(heap, (-counts[pair], pair))
         return cls(merges)
 
@@ -173,8 +173,8 @@ class Tokenizer:
         Args:
             text: any string; it is not normalised.
             dropout: BPE dropout (Provilkov et al. 2020), the probability, 0 … 1, that a possible
-                merge is skipped at each step: 0 is plain BPE, 1 is bytes, the paper has 0.1. The
-                model then sees rarer segmentations, and generalises better to new words.
+                merge is skipped: 0 is plain BPE, 1 is bytes, the paper has 0.1. The model sees
+                rarer segmentations, and generalises better to new words.
             rng: the random generator; None for that of the `random` module.
         """
         if not 0 <= dropout <= 1:
@@ -228,9 +228,9 @@ class Tokenizer:
     ) -> torch.Tensor:
         """Captions, normalised, to int64 B T with T = `length`.
 
-        Position t after a caption's end is vocab_size + t: the paper learns a padding token for
-        EACH position (section 2.2), so a model embeds vocab_size + length ids. A caption that is
-        too long is truncated, with a warning that quotes what is lost.
+        Position t after a caption's end is vocab_size + t, a padding token for EACH position
+        (section 2.2): a model embeds vocab_size + length ids. A caption that is too long is
+        truncated, with a warning that quotes what is lost.
         """
         if isinstance(captions, str):
             raise TypeError("captions must be a list, got one string; use batch([caption], length)")

@@ -1,4 +1,5 @@
-"""The command line: `minidalle generate`, `edit`, `describe`, `train`, `evaluate`, `data`, `grade`.
+"""The command line: `minidalle generate`, `edit`, `describe`, `train`, `finetune`, `evaluate`,
+`data`, `grade`.
 
 An error the user can fix ends in one line and exit status 2; Ctrl-C and SIGTERM end a training at
 the next step, saved, with 130 and 143.
@@ -18,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
         describe,
         edit,
         evaluate,
+        finetune,
         generate,
         grade,
         train,
@@ -25,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 
     top = argparse.ArgumentParser(prog="minidalle", description="Text becomes pictures.")
     commands = top.add_subparsers(dest="command", required=True)
-    for module in (generate, edit, describe, train, evaluate):
+    for module in (generate, edit, describe, train, finetune, evaluate):
         command = module.add_parser(commands)
         command.add_argument("--device", help="cpu, cuda, cuda:1, mps (cuda if there is one)")
     data.add_parser(commands)

@@ -21,7 +21,8 @@ from minidalle.cli.streams import silence_streams
 from minidalle.errors import MinidalleError
 from minidalle.training import distributed
 from minidalle.training.background import BackgroundProcess
-from minidalle.training.run import TrainingRun
+from minidalle.training.run import SAVE_EVERY, TrainingRun
+from minidalle.training.tensorboard import TensorBoard
 
 ENDING = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]  # Windows has no SIGHUP
 SECONDS_PER_LINE = 30.0  # between two lines of progress in a log file
@@ -103,22 +104,28 @@ def train_with_progress(
     interrupt: GracefulInterrupt,
     position: int = 0,
     background: BackgroundProcess | None = None,
+    board: TensorBoard | None = None,
 ) -> int:
     """Train a stage, with a bar on line `position`; 0, or the exit status where a signal came.
 
     background: a process whose early end is reported at once, and not only in the end.
+    board: where the curves go as well.
     """
     is_main = distributed.is_main_process()
     bar = progress_bar(
         total=run.steps(stage), desc=f"{stage:5}", unit="step", position=position, show=is_main
     )
-    has_failed = False
+    has_failed, step = False, 0  # the last one
     with warnings.catch_warnings(), closing(run.train(stage, resume)) as records, bar:
         warnings.filterwarnings("ignore", "caption cut")  # one note covers all of them
         for record in records:
             losses = " ".join(f"{name} {value:.3f}" for name, value in record.losses.items())
             bar.set_postfix_str(f"{losses}, {record.images_per_second:.0f} pictures/s")
             bar.update(record.step - bar.n)
+            if board:
+                board.add(record)
+                if record.step % SAVE_EVERY == 0:
+                    board.look(record.step)
             if interrupt.save:
                 run.save_now, interrupt.save = True, False
             if background and not has_failed and background.has_failed():
@@ -127,6 +134,10 @@ def train_with_progress(
                       file=sys.stderr)  # fmt: skip
             if distributed.all_reduce_max(interrupt.signal):
                 break
+            step = record.step
+    if board and step:
+        board.look(step)
+        board.close()
     number = distributed.all_reduce_max(interrupt.signal)
     if number and is_main:
         with contextlib.suppress(OSError):

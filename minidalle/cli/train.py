@@ -3,6 +3,7 @@
 import argparse
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from minidalle.cli.errors import exit_status, print_note, printable
 from minidalle.cli.progress import GracefulInterrupt, train_with_progress, wait_for
 from minidalle.cli.reading import add_reading_options, read_pictures
 from minidalle.datasets.source import FolderSource, Source
+from minidalle.datasets.views import Augmented, Replayed
 from minidalle.errors import MinidalleError
 from minidalle.files import check_replaceable, resolve
 from minidalle.normalise import normalise_caption
@@ -20,9 +22,10 @@ from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import distributed
 from minidalle.training.background import BackgroundProcess
-from minidalle.training.presets import Preset, preset
+from minidalle.training.presets import PRESETS, Preset, preset
 from minidalle.training.run import TrainingRun
 from minidalle.training.stages import NAMES, STAGES
+from minidalle.training.tensorboard import TensorBoard, folder
 from minidalle.world.storybook import Storybook
 
 
@@ -31,27 +34,49 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p = commands.add_parser("train", help="train a stage, or all of them into a bundle")
     p.set_defaults(run=train)
     p.add_argument("stage", choices=(*NAMES, "all"))
-    p.add_argument("--preset", help="smoke, class, full or plain (class)")
+    p.add_argument("--preset", help=f"{', '.join(PRESETS)} (class)")
     p.add_argument("--data", type=path, metavar="FOLDER",
                    help="your pictures: a folder, .zip or .tar shards (the storybook)")  # fmt: skip
-    add_reading_options(p)
+    p.add_argument("--lr", type=float, metavar="RATE",
+                   help="peak learning rate, of one stage (the preset's)")  # fmt: skip
+    p.add_argument("--text-length", type=int, metavar="N",
+                   help="tokens of the longest caption (the preset's)")  # fmt: skip
+    p.add_argument("--init", type=path, metavar="BUNDLE",
+                   help="start from a trained bundle, its sizes included; a stage that is not"
+                   " trained here is the bundle's")  # fmt: skip
     p.add_argument("--out", type=path, help="where checkpoints go (runs/PRESET)")
+    add_training_options(p)
+    return p
+
+
+def add_training_options(p: argparse.ArgumentParser) -> None:
+    """What `train` and `finetune` have in common."""
+    add_reading_options(p)
     p.add_argument("--accumulate", type=int, default=1, metavar="N",
                    help="microbatches per update, to save memory; not for CLIP (1)")  # fmt: skip
     p.add_argument("--batch-size", type=int, metavar="N",
                    help="pictures per update, in every stage trained (the preset's)")  # fmt: skip
-    p.add_argument("--lr", type=float, metavar="RATE",
-                   help="peak learning rate, of one stage (the preset's)")  # fmt: skip
     p.add_argument("--steps", type=int, metavar="N",
                    help="updates, of one stage or each (the preset's)")  # fmt: skip
     p.add_argument("--epochs", type=float, metavar="N",
                    help="passes over --data, in place of --steps")  # fmt: skip
-    p.add_argument("--text-length", type=int, metavar="N",
-                   help="tokens of the longest caption (the preset's)")  # fmt: skip
-    p.add_argument("--init", type=path, metavar="BUNDLE",
-                   help="start from a trained bundle, its sizes included")  # fmt: skip
+    p.add_argument("--replay", type=float, metavar="SHARE",
+                   help="share of the examples that come from the storybook, beside --data"
+                   )  # fmt: skip
+    p.add_argument("--augment", action="store_true",
+                   help="shift, mirror and brighten pictures at random")  # fmt: skip
+    p.add_argument("--dropout", type=float, metavar="RATE", help="in the prior (0)")
+    p.add_argument("--sampled-codes", action="store_true",
+                   help="train the prior on codes sampled from the dVAE's posterior")  # fmt: skip
+    p.add_argument("--weight-decay", type=float, metavar="RATE", help="(the preset's)")
+    p.add_argument("--patience", type=int, metavar="N",
+                   help="end a stage after N looks without a lower validation loss")  # fmt: skip
+    p.add_argument("--validate-every", type=int, metavar="N",
+                   help="updates between two looks at the validation loss (100 with --patience)"
+                   )  # fmt: skip
+    p.add_argument("--tensorboard", action="store_true",
+                   help="write curves and samples to OUT/tensorboard")  # fmt: skip
     p.add_argument("--resume", action="store_true", help="continue where an earlier run stopped")
-    return p
 
 
 def train(args: argparse.Namespace) -> None:
@@ -59,6 +84,9 @@ def train(args: argparse.Namespace) -> None:
     device = distributed.init(pick_device(args.device))
     is_main = distributed.is_main_process()  # the others train as well, in silence
     run = _training_run(args, device, is_main)
+    if args.tensorboard and is_main:
+        TensorBoard(run, "prior")  # fails now if the package is missing
+        print(f"watch with: tensorboard --logdir {folder(run.out)}", file=sys.stderr)
     names = ("tokenizer", *MODELS) if args.stage == "all" else (args.stage,)
     for name in names:
         run.check(name)  # before the first of them takes an hour
@@ -75,7 +103,12 @@ def train(args: argparse.Namespace) -> None:
                 if name == "prior" and args.stage == "all" and alone_on_cpu:
                     background = _start_background(args, stack)
                 if status := train_with_progress(
-                    run, name, args.resume, interrupt, background=background
+                    run,
+                    name,
+                    args.resume,
+                    interrupt,
+                    background=background,
+                    board=TensorBoard(run, name) if args.tensorboard and is_main else None,
                 ):
                     sys.exit(status)
     distributed.shutdown()
@@ -97,6 +130,7 @@ def _training_run(
     chosen = chosen.with_training(args.stage, lr=args.lr)
     stages = () if args.stage == "all" else (args.stage,)
     chosen = chosen.with_training(*stages, steps=args.steps)
+    chosen = _with_regularisation(chosen, args, stages)
     out = args.out or Path("runs") / chosen.name
     bundle = resolve(out / "bundle")  # raises for a link to itself
     if args.stage == "all":
@@ -111,12 +145,25 @@ def _training_run(
 
 def _check_needs_data(args: argparse.Namespace) -> None:
     """Raises MinidalleError for an option that would do nothing without a folder of pictures."""
-    for name in ("strict", "caption_column", "crop"):
+    for name in ("strict", "caption_column", "crop", "replay"):
         if args.data is None and getattr(args, name) not in (None, False):
             option = "--" + name.replace("_", "-")
             raise MinidalleError(
                 f"{option} is for your own pictures: name them with --data, or leave {option} out"
             )
+
+
+def _with_regularisation(chosen: Preset, args: argparse.Namespace, stages: tuple) -> Preset:
+    """The switches against over-fitting. `stages`: those that are trained; none for all."""
+    every = args.validate_every
+    if args.patience and every is None and not chosen.training["prior"].validate_every:
+        every = 100
+    chosen = chosen.with_training(
+        *stages, weight_decay=args.weight_decay, validate_every=every, patience=args.patience
+    )
+    if args.sampled_codes:
+        chosen = replace(chosen, sampled_codes=True)
+    return chosen.with_model("prior", dropout=args.dropout)
 
 
 def _with_epochs(chosen: Preset, args: argparse.Namespace, source: Source) -> Preset:
@@ -146,7 +193,8 @@ def train_clip(args: argparse.Namespace) -> int:
     def work() -> int:
         run = _training_run(args, pick_device("cpu"), is_main=False)
         with GracefulInterrupt() as interrupt:
-            return train_with_progress(run, "clip", args.resume, interrupt, position=1)
+            board = TensorBoard(run, "clip") if args.tensorboard else None
+            return train_with_progress(run, "clip", args.resume, interrupt, position=1, board=board)
 
     return exit_status(work)
 
@@ -161,8 +209,15 @@ def _train_tokenizer(run: TrainingRun, is_main: bool) -> None:
 
 def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool) -> Source:
     """The storybook, or the pictures of --data, with a report of what could not be read."""
-    if not args.data:
-        return Storybook(image_size)
+    if args.replay is not None and not 0 <= args.replay < 1:
+        raise MinidalleError(f"--replay must be ≥ 0 and below 1, got {args.replay}; try 0.25")
+    source = _pictures(args, out, image_size, is_main) if args.data else Storybook(image_size)
+    if args.replay:
+        source = Replayed(source, Storybook(image_size), args.replay)
+    return Augmented(source) if args.augment else source
+
+
+def _pictures(args: argparse.Namespace, out: Path, image_size: int, is_main: bool) -> Source:
     folder = read_pictures(args, out / "pictures", image_size, is_main)
     if is_main:
         print("\n".join(map(printable, folder.report().splitlines())), file=sys.stderr)

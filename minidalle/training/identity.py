@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from minidalle.errors import MinidalleError
-from minidalle.files import read_file, to_json, write_file
+from minidalle.files import fingerprint, read_file, to_json, write_file
 from minidalle.training import checkpoint, distributed
 
 # Sizes of a model that the source and the earlier stages set, and not the preset.
@@ -88,3 +90,9 @@ def _difference(old: Any, new: Any, name: str = "") -> str | None:
                 return inner
         return None
     return None if old == new else f"{name} was {old} and is {new}"
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A short hash of all weights."""
+    data = b"".join(v.cpu().numpy().tobytes() for v in model.state_dict().values())
+    return str(fingerprint(data)["sha256"])[:16]

@@ -13,14 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from minidalle.clip import CLIP, contrastive_loss
 from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, tau_at
 from minidalle.errors import MinidalleError
 from minidalle.prior import Prior, joint_loss
-from minidalle.tensors import full_precision, to_tensor
+from minidalle.tensors import to_tensor
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import distributed
 from minidalle.training.trainer import Objective, TrainConfig
@@ -67,7 +66,9 @@ def prior_objective(
         pictures = [source.training_image(first + row, colour_jitter=jitter) for row in rows]
         with torch.no_grad():
             images = to_tensor(pictures, device)
-            codes = (_sample(dvae, images) if sampled_codes else dvae.encode(images)).flatten(1)
+            sample = dvae.quantizer.sample
+            codes = sample(dvae.features(images)) if sampled_codes else dvae.encode(images)
+            codes = codes.flatten(1)  # b N
         # All captions of the batch, other processes' too: their tokens have to be counted.
         captions = [_tokens(first + row, jitter) for row in range(n)]
         text = torch.cat(captions).to(device)  # B T
@@ -86,13 +87,6 @@ def prior_objective(
         return tokenizer.batch([caption], text_length, bpe_dropout, rng)
 
     return objective
-
-
-@full_precision
-def _sample(dvae: DVAE, images: Tensor) -> Tensor:
-    """Codes sampled from the dVAE's posterior: B 3 H W → B h w."""
-    logits = dvae.features(images).movedim(1, -1)  # B h w K
-    return torch.distributions.Categorical(logits=logits).sample()
 
 
 def clip_objective(

@@ -1,5 +1,5 @@
-"""The sizes: smoke (seconds, for tests), class (a lesson on a laptop), full (what ships), and plain
-(class, with nothing that the paper has not).
+"""The sizes: smoke (seconds, for tests), class (a lesson on a laptop), full (what ships), plain
+(class, with nothing that the paper has not), and finetune (goes on from a trained bundle).
 
 The only reader of the environment variable MINIDALLE_PRESET.
 """
@@ -32,6 +32,8 @@ class Preset:
     training: Mapping[str, TrainConfig]  # and how it is trained
     sampling: SamplingConfig  # the bundle's default sampling
     sampled_codes: bool = False  # codes sampled from the dVAE's posterior, not its argmax (note 6)
+    new_tokens: int = 0  # that a bundle's tokenizer may grow by when it is fine-tuned
+    new_codes: int = 0  # that its dVAE grows by
     notebook_scale: float = 1.0  # multiplies the number of updates that a notebook names
 
     def notebook_steps(self, steps: int) -> int:
@@ -48,6 +50,11 @@ class Preset:
             if hasattr(config, "text_length")
         }
         return replace(self, models={**self.models, **longer})
+
+    def with_model(self, name: str, **changes: Any) -> "Preset":
+        """The same preset with some fields of a model's config changed; None changes nothing."""
+        changes = {field: value for field, value in changes.items() if value is not None}
+        return replace(self, models={**self.models, name: replace(self.models[name], **changes)})
 
     def without_dropout(self) -> "Preset":
         """The same preset, with every caption shown whole and every colour as it is."""
@@ -124,6 +131,23 @@ CLASS = replace(
     },
     sampling=SamplingConfig(temperature=0.4),  # a training this short is less sure: play it safe
 )
+FINETUNE = replace(  # a trained bundle goes on with other pictures, at a low rate
+    FULL,
+    name="finetune",
+    new_tokens=1024,
+    new_codes=1024,
+    training={
+        **FULL.training,
+        **{
+            name: TrainConfig(
+                steps=steps, batch_size=batch_size, lr=1e-4, warmup_steps=20, weight_decay=1e-2,
+                ema_decay=0.99, validate_every=50, patience=4,
+            )
+            for name, steps, batch_size in (("dvae", 800, 16), ("prior", 1500, 16),
+                                            ("clip", 1000, 32))
+        },
+    },
+)  # fmt: skip
 PLAIN = replace(  # as the paper has it: no prototypes, no rotary positions, AdamW throughout
     CLASS,
     name="plain",
@@ -178,7 +202,7 @@ SMOKE = replace(
         **baseline_presets.SMOKE_TRAINING,
     },
 )
-PRESETS = {preset.name: preset for preset in (SMOKE, CLASS, FULL, PLAIN)}
+PRESETS = {preset.name: preset for preset in (SMOKE, CLASS, FULL, PLAIN, FINETUNE)}
 
 
 def preset(name: str | None = None) -> Preset:

@@ -32,7 +32,8 @@ from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import checkpoint, distributed
 from minidalle.training.early_stopping import EarlyStopping, validation_loss
-from minidalle.training.identity import check_checkpoint, check_identity
+from minidalle.training.growing import grow_tokenizer
+from minidalle.training.identity import check_checkpoint, check_identity, weights_digest
 from minidalle.training.log import LOG_EVERY, append_record, start_log
 from minidalle.training.presets import Preset
 from minidalle.training.stage import Inputs
@@ -74,7 +75,8 @@ class TrainingRun:
                 captions = self._captions(self.preset.captions)
                 Tokenizer.train(captions, self.preset.vocab_size).save(file)
             else:
-                self.init.tokenizer.save(file)
+                captions = self._captions(self.source.epoch or self.preset.captions)
+                grow_tokenizer(self.init.tokenizer, captions, self.preset.new_tokens).save(file)
         distributed.barrier()
         return Tokenizer.load(file)
 
@@ -95,14 +97,11 @@ class TrainingRun:
         config = self.preset.training[stage]
         given = self._inputs(stage)
         torch.manual_seed(config.seed)
-        trained = getattr(self.init, stage, None)  # a bundle has no baselines
-        if trained is None:
-            model = STAGES[stage].model(STAGES[stage].configure(given))
-        else:
-            model = STAGES[stage].model(trained.config)
-            model.load_state_dict(trained.state_dict())
-        model = model.to(self.device)
-        if prepare and trained is None and (row := STAGES[stage]).prepare:
+        trained, row = getattr(self.init, stage, None), STAGES[stage]  # a bundle has no baselines
+        if trained is not None and row.grow:
+            return row.grow(trained, given), config
+        model = row.model(row.configure(given)).to(self.device)
+        if prepare and row.prepare:
             row.prepare(model, given)
         return model, config
 
@@ -123,11 +122,12 @@ class TrainingRun:
 
     def _sizes(self) -> dict[str, Any]:
         preset = self.preset
-        sizes: dict[str, Any] = {"captions": preset.captions, "vocab_size": preset.vocab_size}
+        fields = ("captions", "vocab_size", "sampled_codes", "new_tokens", "new_codes")
+        sizes: dict[str, Any] = {field: getattr(preset, field) for field in fields}
         if self.init is None:
             sizes |= {name: asdict(config) for name, config in preset.models.items()}
         else:  # its weights are part of what this directory is
-            sizes |= {name: _digest(getattr(self.init, name)) for name in MODELS}
+            sizes |= {name: weights_digest(getattr(self.init, name)) for name in MODELS}
         return sizes
 
     def _check_identity(self) -> None:
@@ -143,7 +143,7 @@ class TrainingRun:
             else:
                 model = self.model(needed)  # raises where it is not trained to its end
                 saved = checkpoint.steps(self.out / needed)
-                digests[needed] = checkpoint.digest(saved[0]) if saved else _digest(model)
+                digests[needed] = checkpoint.digest(saved[0]) if saved else weights_digest(model)
         return digests
 
     def _check_checkpoint(self, stage: str, metadata: dict[str, Any], file: Path) -> None:
@@ -262,25 +262,31 @@ class TrainingRun:
                 given = copy.deepcopy(getattr(self.init, stage))
                 return given.to(self.device).eval().requires_grad_(False)
             raise MinidalleError(f"{directory} is not trained yet: run minidalle train {stage}")
-        newest = saved[0]
-        tensors, metadata = checkpoint.load(newest)
+        return self._load(stage, saved[0], is_finished=True)
+
+    def snapshot(self, stage: str) -> nn.Module:
+        """The same of a stage in training, as its newest checkpoint has it."""
+        return self._load(stage, checkpoint.steps(self.out / stage)[0])
+
+    def _load(self, stage: str, file: Path, is_finished: bool = False) -> nn.Module:
+        tensors, metadata = checkpoint.load(file)
         step, total = metadata["step"], metadata["train_config"]["steps"]
-        if step < total and not metadata.get("ended_early"):
+        if is_finished and step < total and not metadata.get("ended_early"):
             raise MinidalleError(
-                f"{newest} is {step} steps of {total}: finish it with"
+                f"{file} is {step} steps of {total}: finish it with"
                 f" minidalle train {stage} --resume"
             )
-        self._check_checkpoint(stage, metadata, newest)
+        self._check_checkpoint(stage, metadata, file)
         row, saved_config = STAGES[stage], metadata["model_config"]
-        config = config_from_dict(row.config, saved_config, f"{newest}: the model")
-        weights = tensors.get("best", tensors["ema"])
-        model = build(row.model, config, weights, newest, saved_config)
+        config = config_from_dict(row.config, saved_config, f"{file}: the model")
+        model = build(row.model, config, tensors.get("best", tensors["ema"]), file, saved_config)
         return model.to(self.device).eval().requires_grad_(False)
 
     def assemble(self, directory: Path | None = None) -> Path:
         """Gather the trained stages into one bundle; returns its directory (OUT/bundle)."""
         captions = self._captions(max(self.preset.captions, self.source.epoch or 0))
-        words = {word for text in captions for word in WORD.findall(normalise_caption(text))}
+        words = set(self.init.info.get("words", ())) if self.init else set()
+        words |= {word for text in captions for word in WORD.findall(normalise_caption(text))}
         info = {
             "preset": self.preset.name,
             "source": self.source.name,
@@ -290,9 +296,3 @@ class TrainingRun:
         models = {name: self.model(name).cpu() for name in MODELS}
         bundle = Bundle(self.tokenizer(), **models, info=info)  # type: ignore[arg-type]
         return save_bundle(directory or self.out / "bundle", bundle)
-
-
-def _digest(model: nn.Module) -> str:
-    """A short hash of all weights."""
-    data = b"".join(v.cpu().numpy().tobytes() for v in model.state_dict().values())
-    return str(fingerprint(data)["sha256"])[:16]

@@ -37,6 +37,7 @@ class Stage:
     configure: Callable[[Inputs], Any]  # the preset's config, with sizes that earlier stages set
     objective: Callable[[Inputs, TrainConfig], Objective]
     prepare: Callable[[Any, Inputs], None] | None = None  # a new model, before its first step
+    grow: Callable[[Any, Inputs], Any] | None = None  # a trained model, for these inputs
     min_batch_size: int = 1
     distinct_captions: bool = False  # whether no caption may occur twice in a batch
 

@@ -14,6 +14,7 @@ from minidalle.dvae import DVAE, DVAEConfig
 from minidalle.prior import Prior, PriorConfig
 from minidalle.tensors import to_tensor
 from minidalle.training.baseline_stages import BASELINES
+from minidalle.training.growing import grow_clip, grow_dvae, grow_prior
 from minidalle.training.objectives import clip_objective, dvae_objective, prior_objective
 from minidalle.training.stage import Inputs, Stage
 from minidalle.training.trainer import Objective, TrainConfig
@@ -81,15 +82,15 @@ def _clip_objective(given: Inputs, config: TrainConfig) -> Objective:
 BUNDLE_STAGES = {
     "dvae": Stage(
         needs=(), model=DVAE, config=DVAEConfig, configure=_configure_dvae,
-        objective=_dvae_objective, prepare=_prepare_dvae,
+        objective=_dvae_objective, prepare=_prepare_dvae, grow=grow_dvae,
     ),
     "prior": Stage(
         needs=("tokenizer", "dvae"), model=Prior, config=PriorConfig, configure=_configure_prior,
-        objective=_prior_objective, prepare=_prepare_prior,
+        objective=_prior_objective, prepare=_prepare_prior, grow=grow_prior,
     ),
     "clip": Stage(
         needs=("tokenizer", "dvae"), model=CLIP, config=CLIPConfig, configure=_configure_clip,
-        objective=_clip_objective, min_batch_size=2, distinct_captions=True,
+        objective=_clip_objective, grow=grow_clip, min_batch_size=2, distinct_captions=True,
     ),
 }  # fmt: skip
 STAGES = {**BUNDLE_STAGES, **BASELINES}
