@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from minidalle.clip import rerank
 from minidalle.errors import MinidalleError
@@ -32,8 +31,9 @@ from minidalle.evaluation.metrics import (
     retrieval,
     share_right_by_skill,
 )
+from minidalle.evaluation.pictures import image_features
 from minidalle.pipeline import MiniDALLE, distinct_first
-from minidalle.tensors import to_tensor, to_uint8
+from minidalle.tensors import to_uint8
 from minidalle.world import judge
 from minidalle.world.captions import parse
 from minidalle.world.facts import Facts
@@ -132,12 +132,6 @@ def evaluate(
 
 
 @torch.no_grad()
-def _clip_features(model: MiniDALLE, pictures: list[np.ndarray]) -> Tensor:
-    """CLIP's embeddings of pictures, n × D."""
-    images = to_tensor(pictures, model.device)
-    return torch.cat([model.clip.encode_image(part) for part in images.split(100)])
-
-
 def _diversity(
     model: MiniDALLE, book: Storybook, split: str, judged: Sequence[JudgedCaption]
 ) -> dict[str, float | None]:
@@ -148,8 +142,8 @@ def _diversity(
     differ = [distinct(j.readings[c] for c in j.shown) == NUM_SHOWN for j in whole]
     precision = recall = None
     if len(judged) > 3:  # else no picture has a third nearest other
-        real = _clip_features(model, [book.image(split, i) for i in range(len(judged))])
-        drawn = _clip_features(model, [j.first for j in judged])
+        real = image_features(model, [book.image(split, i) for i in range(len(judged))])
+        drawn = image_features(model, [j.first for j in judged])
         precision, recall = (round(share, 4) for share in precision_recall(real, drawn))
     return {
         "candidates_of_the_worlds": round(float(np.mean(relative)), 4),
