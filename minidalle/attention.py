@@ -17,7 +17,10 @@ that grows with their place, so a score depends on how far apart two places are,
 columns. Normalised queries and keys (Henry et al. 2020) keep the scores small at a high learning
 rate.
 
-Shapes: B batch, M heads, S stream, D width, d = D / M.
+In cross-attention the keys and values come from another sequence, the context (Vaswani et al. 2017,
+§3.2.3). The prior has none: there the caption is part of the stream.
+
+Shapes: B batch, M heads, S stream, C context, D width, d = D / M.
 """
 
 import torch
@@ -81,13 +84,15 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 class KVCache:
     """The keys and values of one layer so far, in buffers allocated once for the whole stream.
 
-    While sampling, only the newest position is computed; the rest is read from here.
+    While sampling, only the newest position is computed; the rest is read from here. The keys and
+    values of a context never change: they are computed once and kept in `context`.
     """
 
     def __init__(self, batch: int, heads: int, length: int, d: int, like: Tensor) -> None:
         self.keys = like.new_empty(batch, heads, length, d)  # B M S d
         self.values = torch.empty_like(self.keys)
         self.length = 0
+        self.context: tuple[Tensor, Tensor] | None = None  # of cross-attention, B M C d each
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store B M t d more of each; returns everything stored so far."""
@@ -99,13 +104,14 @@ class KVCache:
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def repeat(self, n: int) -> None:
-        """Copy each sequence n times: n candidates continue from one caption, prefilled once."""
+        """Copy each sequence n times: n candidates continue from one caption, prefilled once.
+        They share the context as it is."""
         self.keys = self.keys.repeat_interleave(n, 0)
         self.values = self.values.repeat_interleave(n, 0)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: B S D → B S D.
+    """Multi-head attention, to the stream itself or to a context: B S D → B S D.
 
     qk_norm: normalise queries and keys, each with a learned scale per dimension.
     """
@@ -128,18 +134,24 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         angles: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """`mask`: bool, queries × keys, True where seen; None sees all. With a `cache`, x holds
         only the newest positions and the keys are all positions so far; the mask of a single query
         may then be the indices of the keys that it sees, int64, and the others cost nothing.
-        `angles`: of the positions in x, S × d/2, for rotary positions."""
-        q, k, v = self._split(x, angles)
-        if cache is not None:
-            k, v = cache.append(k, v)
+        `angles`: of the positions in x, S × d/2, for rotary positions.
+        `context`: B C D, has the keys; x may then hold n sequences for each, nB S D, and the mask
+        is B 1 1 C. With a `cache` the context is read in the first call only."""
+        if context is None:
+            q, k, v = self._split(x, angles)
+            if cache is not None:
+                k, v = cache.append(k, v)
+        else:
+            q, k, v = self._split_cross(x, context, cache)
         if mask is not None and mask.dtype == torch.int64:
             k, v, mask = k.index_select(2, mask), v.index_select(2, mask), None
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # B M S d
-        return self.out(rearrange(y, "b m s d -> b s (m d)"))
+        return self.out(rearrange(y, "b m (n s) d -> (b n) s (m d)", s=x.shape[1]))
 
     def _split(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of every head: B S D → B M S d each."""
@@ -149,14 +161,41 @@ class Attention(nn.Module):
             q, k = rotate(q, angles), rotate(k, angles)
         return q, k, v
 
+    def _split_cross(
+        self, x: Tensor, context: Tensor, cache: KVCache | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of x and keys and values of the context, by the same weights as in `_split`.
+
+        The n sequences of a context become one, nB S D → B M nS d: queries do not see each other.
+        """
+        width = x.shape[-1]
+        q = F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width])
+        q = rearrange(q, "(b n) s (m d) -> b m (n s) d", b=len(context), m=self.heads)
+        keys_values = None if cache is None else cache.context
+        if keys_values is None:
+            kv = F.linear(context, self.qkv.weight[width:], self.qkv.bias[width:])
+            k, v = rearrange(kv, "b c (n m d) -> n b m c d", n=2, m=self.heads)
+            keys_values = self.k_norm(k).to(v.dtype), v
+            if cache is not None:
+                cache.context = keys_values
+        return self.q_norm(q).to(keys_values[1].dtype), *keys_values
+
     def weights(
-        self, x: Tensor, mask: Tensor | None = None, angles: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        angles: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
-        """The attention weights, for figures: B S D → B M S S, rows that sum to one.
+        """The attention weights, for figures: B S D → B M S S, rows that sum to one. With a
+        `context`, B C D: B M S C.
 
         `forward` uses the same weights inside a fused kernel, which does not return them.
         """
-        q, k, _ = self._split(x, angles)
+        if context is None:
+            q, k, _ = self._split(x, angles)
+        else:
+            q, k, _ = self._split_cross(x, context)
         scores = q @ k.mT / q.shape[-1] ** 0.5
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)

@@ -25,7 +25,7 @@ Shapes: B batch, T text tokens, N = grid² image tokens, K codebook, D width.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -60,24 +60,33 @@ class PriorConfig:
             grid=(1, 256), width=(1, 65_536), layers=(1, 1000), heads=(1, 1024), kernel=(1, 255),
             dropout=(0, 1), look_size=(0, 65_536),
         )  # fmt: skip
-        if self.text_length + self.grid**2 > 8192:
-            raise MinidalleError(
-                f"text_length {self.text_length} and grid {self.grid} make a stream of more than"
-                " 8192 positions, and attention needs memory for its square; choose less"
-            )
-        if self.kernel % 2 == 0:
-            raise MinidalleError(
-                f"kernel must be odd, with the code in its middle, got {self.kernel}; try 7"
-            )
-        if self.rotary and self.width // self.heads % 4:
-            raise MinidalleError(
-                f"rotary positions need heads of a multiple of 4 dimensions, and width {self.width}"
-                f" with {self.heads} heads has {self.width / self.heads:g}; change one of them"
-            )
+        check_stream(self, self.rotary)
         if not 0 <= self.text_weight < 1:
             raise MinidalleError(
                 f"text_weight must be from 0 to below 1, got {self.text_weight}; try 0.125"
             )
+
+
+def check_stream(config: Any, rotary: bool) -> None:
+    """Check the fields that every config of a stream of codes has.
+
+    Raises MinidalleError where the stream is too long, the kernel has no middle, or a head has no
+    pairs to turn with rows and columns.
+    """
+    if config.text_length + config.grid**2 > 8192:
+        raise MinidalleError(
+            f"text_length {config.text_length} and grid {config.grid} make a stream of more than"
+            " 8192 positions, and attention needs memory for its square; choose less"
+        )
+    if config.kernel % 2 == 0:
+        raise MinidalleError(
+            f"kernel must be odd, with the code in its middle, got {config.kernel}; try 7"
+        )
+    if rotary and config.width // config.heads % 4:
+        raise MinidalleError(
+            f"rotary positions need heads of a multiple of 4 dimensions, and width {config.width}"
+            f" with {config.heads} heads has {config.width / config.heads:g}; change one of them"
+        )
 
 
 class PriorLosses(NamedTuple):
@@ -103,11 +112,87 @@ def _look_mlp(look_size: int, width: int) -> nn.Sequential:
     return nn.Sequential(first, nn.GELU(), second)
 
 
-class Prior(nn.Module):
-    """A joint model of captions (B T ids, padded) and pictures (B N codes in raster order)."""
+class CodeVectors(nn.Module):
+    """Codes as a transformer reads and predicts them: the base of models of codes.
 
-    looks: Tensor
-    angles: Tensor
+    A model has `code_token`, `row`, `column` and `code_head`, and ends its construction with
+    `add_looks`.
+    """
+
+    code_token: nn.Embedding  # K D
+    row: nn.Embedding  # grid D
+    column: nn.Embedding
+    code_head: nn.Linear  # D → K
+    looks: Tensor | None  # K × look_size
+
+    def add_looks(self, look_size: int) -> None:
+        """Tie embedding and head to what codes look like, in look_size subpixels; 0: do not."""
+        codes, width = self.code_token.weight.shape
+        self.register_buffer("looks", torch.zeros(codes, look_size) if look_size else None)
+        if look_size:
+            self.look_embedding = _look_mlp(look_size, width)
+            self.look_head = _look_mlp(look_size, width)
+
+    def set_looks(self, looks: Tensor, reference: int | None = None) -> None:
+        """Tell the model what each code looks like: K × look_size (`DVAE.looks`). Each column is
+        standardised, by its mean and spread over the first `reference` codes (over all)."""
+        assert self.looks is not None, "a model without look_size has no looks"
+        looks = looks.flatten(1)
+        first = looks[:reference]
+        self.looks.copy_((looks - first.mean(0)) / first.std(0).clamp(min=1e-3))
+
+    def code_vectors(self) -> Tensor:
+        """The input vector of every code, K D."""
+        own = self.code_token.weight
+        return own if self.looks is None else own + self.look_embedding(self.looks)
+
+    def head_vectors(self) -> Tensor:
+        """The output vector of every code, K D: its logit is the product with the last layer."""
+        own = self.code_head.weight
+        return own if self.looks is None else own + self.look_head(self.looks)
+
+    def embed_codes(self, codes: Tensor, first: int = 0, vectors: Tensor | None = None) -> Tensor:
+        """Codes at raster positions first, first + 1, …: B n → B n D. `vectors`: `code_vectors()`,
+        where they are at hand."""
+        vectors = self.code_vectors() if vectors is None else vectors
+        at = first + torch.arange(codes.shape[1], device=codes.device)
+        grid = self.row.num_embeddings
+        return F.embedding(codes, vectors) + self.row(at // grid) + self.column(at % grid)
+
+
+class CodeStream(CodeVectors):
+    """A stream of `first_code` positions and the codes of a picture, read by causal attention."""
+
+    first_code: int  # position of the first code
+    kinds: list[str]  # of each layer's mask
+    angles: Tensor | None  # of rotary positions
+
+    def add_masks(self, first_code: int, config: Any, layers: int, rotary: bool) -> None:
+        """Give each layer its mask, and each position its angles."""
+        c, self.first_code, self.kinds = config, first_code, layer_kinds(layers)
+        angles = rotary_angles(first_code, c.grid, c.width // c.heads) if rotary else None
+        self.register_buffer("angles", angles, persistent=False)
+        for kind in dict.fromkeys(self.kinds):
+            mask = stream_mask(kind, first_code, c.grid, c.kernel)
+            self.register_buffer(f"mask_{kind}", mask, persistent=False)
+
+    def masks(self, start: int, end: int) -> list[Tensor]:
+        """Each layer's mask, queries start..end−1 of the stream over keys 0..end−1."""
+        return [getattr(self, f"mask_{kind}")[start:end, :end] for kind in self.kinds]
+
+    def seen_keys(self, position: int) -> list[Tensor]:
+        """Each layer's mask of one query, as the indices of the keys that it sees."""
+        seen = {k: getattr(self, f"mask_{k}")[position, : position + 1].nonzero()[:, 0]
+                for k in set(self.kinds)}  # fmt: skip
+        return [seen[kind] for kind in self.kinds]
+
+    def _angles(self, start: int, end: int) -> Tensor | None:
+        """Of positions start..end−1 of the stream."""
+        return None if self.angles is None else self.angles[start:end]
+
+
+class Prior(CodeStream):
+    """A joint model of captions (B T ids, padded) and pictures (B N codes in raster order)."""
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
@@ -125,56 +210,13 @@ class Prior(nn.Module):
             if isinstance(module, nn.Embedding) or module in (self.text_head, self.code_head):
                 nn.init.normal_(module.weight, std=0.02)
         self.text_head.weight = nn.Parameter(self.text_token.weight.data[: c.vocab_size].clone())
-        if c.look_size:
-            self.register_buffer("looks", torch.zeros(c.codes, c.look_size))
-            self.look_embedding = _look_mlp(c.look_size, c.width)
-            self.look_head = _look_mlp(c.look_size, c.width)
-        if c.rotary:
-            angles = rotary_angles(c.text_length + 1, c.grid, c.width // c.heads)
-            self.register_buffer("angles", angles, persistent=False)
-        kinds = layer_kinds(c.layers)
-        masks = {kind: stream_mask(kind, c.text_length + 1, c.grid, c.kernel) for kind in kinds}
-        self.kinds = kinds
-        for kind, mask in masks.items():
-            self.register_buffer(f"mask_{kind}", mask, persistent=False)
-
-    def masks(self, start: int, end: int) -> list[Tensor]:
-        """Each layer's mask, queries start..end−1 of the stream over keys 0..end−1."""
-        return [getattr(self, f"mask_{kind}")[start:end, :end] for kind in self.kinds]
-
-    def set_looks(self, looks: Tensor, reference: int | None = None) -> None:
-        """Tell the prior what each code looks like: K × look_size (`DVAE.looks`). Each column is
-        standardised, by its mean and spread over the first `reference` codes (over all)."""
-        looks = looks.flatten(1)
-        first = looks[:reference]
-        self.looks.copy_((looks - first.mean(0)) / first.std(0).clamp(min=1e-3))
-
-    def code_vectors(self) -> Tensor:
-        """The input vector of every code, K D."""
-        own = self.code_token.weight
-        return own + self.look_embedding(self.looks) if self.config.look_size else own
-
-    def head_vectors(self) -> Tensor:
-        """The output vector of every code, K D: its logit is the product with the last layer."""
-        own = self.code_head.weight
-        return own + self.look_head(self.looks) if self.config.look_size else own
-
-    def _angles(self, start: int, end: int) -> Tensor | None:
-        """Of positions start..end−1 of the stream."""
-        return self.angles[start:end] if self.config.rotary else None
+        self.add_looks(c.look_size)
+        self.add_masks(1 + c.text_length, c, c.layers, c.rotary)
 
     def embed_text(self, text: Tensor) -> Tensor:
         """BOS and the caption: B T → B (1 + T) D."""
         x = self.text_token(text) + self.text_position.weight
         return torch.cat([self.start.expand(len(x), 1, -1), x], dim=1)
-
-    def embed_codes(self, codes: Tensor, first: int = 0, vectors: Tensor | None = None) -> Tensor:
-        """Codes at raster positions first, first + 1, …: B n → B n D. `vectors`: `code_vectors()`,
-        where they are at hand."""
-        vectors = self.code_vectors() if vectors is None else vectors
-        at = first + torch.arange(codes.shape[1], device=codes.device)
-        grid = self.config.grid
-        return F.embedding(codes, vectors) + self.row(at // grid) + self.column(at % grid)
 
     def embed(self, text: Tensor, codes: Tensor) -> Tensor:
         """The input that predicts B T tokens and B N codes: B (T + N) D. It starts with BOS and
@@ -216,10 +258,8 @@ class Prior(nn.Module):
     def decode_step(self, code: Tensor, position: int, state: "DecodingState") -> Tensor:
         """Append the code at a raster position, B; the logits of the one after it, B K."""
         x = self.embed_codes(code[:, None], position, state.code_vectors)
-        start = 1 + self.config.text_length + position
-        seen = {k: getattr(self, f"mask_{k}")[start, : start + 1].nonzero()[:, 0]
-                for k in set(self.kinds)}  # fmt: skip
-        masks, angles = [seen[kind] for kind in self.kinds], self._angles(start, start + 1)
+        start = self.first_code + position
+        masks, angles = self.seen_keys(start), self._angles(start, start + 1)
         y = self.transformer(x, masks, state.caches, angles)
         return F.linear(y[:, -1], state.head_vectors)
 

@@ -12,13 +12,25 @@ Each candidate has its own generator: candidate c of a seed does not depend on h
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from minidalle.errors import MinidalleError, check_fields
-from minidalle.prior import Prior
 from minidalle.quantize import gumbel_noise
+
+
+class AutoregressiveModel(Protocol):
+    """A model of p(code | caption, codes before it): the prior, or another with its methods."""
+
+    config: Any  # with `grid`, codes across a picture, and `codes`, K
+
+    def prefill(self, text: Tensor) -> tuple[Any, Tensor]:
+        """Read captions, B T: the state of decoding (with `repeat`) and the first logits, B K."""
+
+    def decode_step(self, code: Tensor, position: int, state: Any) -> Tensor:
+        """Append the code at a raster position, B; the logits of the one after it, B K."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +65,7 @@ def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
 
 @torch.no_grad()
 def sample_codes(
-    prior: Prior,
+    prior: AutoregressiveModel,
     text: Tensor,
     uncond: Tensor,
     config: SamplingConfig,

@@ -46,8 +46,8 @@ def slow_mask(kind, text, grid, kernel):
     return torch.tensor([[sees(i, j) for j in positions] for i in positions])
 
 
-def slow_attention(module, x, mask):
-    """Per head, per query, summed in Python; x and the mask are lists."""
+def slow_attention(module, x, mask, context=None):
+    """Per head, per query, summed in Python; x, the mask and the context are lists."""
     width = len(x[0][0])
     d, heads = width // module.heads, module.heads
     weight, bias = module.qkv.weight.tolist(), module.qkv.bias.tolist()
@@ -57,15 +57,15 @@ def slow_attention(module, x, mask):
         return [bias[r] + sum(w * v for w, v in zip(weight[r], vector, strict=True)) for r in rows]
 
     result = []
-    for sequence in x:
+    for sequence, other in zip(x, context or x, strict=True):
         result.append([])
         for i, vector in enumerate(sequence):
             joined = []
             for head in range(heads):
                 q = project(vector, 0, head)
-                seen = [j for j in range(len(sequence)) if mask is None or mask[i][j]]
-                keys = [project(sequence[j], 1, head) for j in seen]
-                values = [project(sequence[j], 2, head) for j in seen]
+                seen = [j for j in range(len(other)) if mask is None or mask[i][j]]
+                keys = [project(other[j], 1, head) for j in seen]
+                values = [project(other[j], 2, head) for j in seen]
                 e = [math.exp(sum(a * b for a, b in zip(q, k, strict=True)) / d**0.5) for k in keys]
                 joined += [
                     sum(w * v[n] for w, v in zip(e, values, strict=True)) / sum(e) for n in range(d)
@@ -205,6 +205,61 @@ def test_cache_equals_uncached_however_the_stream_is_cut(kind, cuts, batch, n):
     for start, end in pairwise(edges[1:]):
         outputs.append(module(x[:, start:end], mask[start:end, :end], cache))
     torch.testing.assert_close(torch.cat(outputs, 1), module(x, mask), rtol=0, atol=1e-12)
+
+
+# Cross-attention ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("heads", [1, 2, 3])
+@pytest.mark.parametrize("length", [1, 3, 7])
+def test_cross_attention_equals_the_loops(heads, length):
+    """Catches keys or values of the stream, queries of the context, mixed heads, and a mask that is
+    inverted or of another caption."""
+    module = attention(6, heads)
+    x = torch.randn(2, 4, 6, dtype=torch.float64)
+    context = torch.randn(2, length, 6, dtype=torch.float64)
+    seen = torch.tensor([[True] * length, [True] + [False] * (length - 1)])
+    expected = torch.cat([
+        slow_attention(module, x[b : b + 1].tolist(), [seen[b].tolist()] * 4,
+                       context[b : b + 1].tolist())
+        for b in range(2)
+    ])  # fmt: skip
+    found = module(x, seen[:, None, None], context=context)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    weights = module.weights(x, seen[:, None, None], context=context)
+    assert weights.shape == (2, heads, 4, length)
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+    assert (weights.transpose(1, 3)[~seen] == 0).all()
+
+
+def test_a_context_equal_to_the_stream_is_self_attention():
+    """Catches other weights, or other norms, for the same keys: bit for bit is not asked."""
+    torch.manual_seed(0)
+    module = Attention(8, 2, qk_norm=True).double()
+    torch.nn.init.normal_(module.k_norm.weight)
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    torch.testing.assert_close(module(x, context=x), module(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(module.weights(x, context=x), module.weights(x), rtol=0, atol=1e-12)
+
+
+@given(batch=st.integers(1, 3), n=st.integers(1, 3), length=st.integers(1, 4))
+@settings(max_examples=20, deadline=None)
+def test_a_context_is_read_once_and_serves_n_candidates(batch, n, length):
+    """Catches candidates that are dealt to others' captions, and a context that is read again or
+    copied."""
+    module = attention(8, 2)
+    x = torch.randn(batch * n, 3, 8, dtype=torch.float64)
+    context = torch.randn(batch, length, 8, dtype=torch.float64)
+    seen = torch.rand(batch, 1, 1, length) < 0.5
+    seen[..., 0] = True
+    expected = module(x, seen.repeat_interleave(n, 0), context=context.repeat_interleave(n, 0))
+    cache = KVCache(batch, 2, 3, 4, x)
+    first = module(x[::n, :1], seen, cache, context=context)
+    torch.testing.assert_close(first, expected[::n, :1], rtol=0, atol=1e-12)
+    cache.repeat(n)
+    for i in range(3):
+        step = module(x[:, i : i + 1], seen, cache, context=context * math.nan)
+        torch.testing.assert_close(step, expected[:, i : i + 1], rtol=0, atol=1e-12)
+    assert all(part.shape == (batch, 2, length, 4) for part in cache.context)
+    assert cache.length == 0  # what the stream has said is kept apart
 
 
 # What a user can get wrong -----------------------------------------------------------------------

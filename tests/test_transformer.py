@@ -13,9 +13,9 @@ WIDTH, HEADS, LAYERS = 16, 4, 4
 STREAM = 3 + 9
 
 
-def transformer(dropout=0.0):
+def transformer(dropout=0.0, cross=False):
     torch.manual_seed(0)
-    model = Transformer(WIDTH, LAYERS, HEADS, dropout).double()
+    model = Transformer(WIDTH, LAYERS, HEADS, dropout, cross=cross).double()
     for p in model.parameters():
         nn.init.normal_(p, std=0.3)
     return model
@@ -26,12 +26,15 @@ def masks():
     return [stream_mask(kind, text=3, grid=3, kernel=3) for kind in MASKS]
 
 
-def oracle(model, x, masks):
-    """The same weights in PyTorch's pre-norm layers; there, True in a mask is hidden."""
+def oracle(model, x, masks, context=None, seen=None):
+    """The same weights in PyTorch's pre-norm layers; there, True in a mask is hidden. With a
+    context, of which `seen` is B C, in those of its decoder."""
+    kind = nn.TransformerEncoderLayer if context is None else nn.TransformerDecoderLayer
     for block, mask in zip(model.blocks, masks, strict=True):
-        layer = nn.TransformerEncoderLayer(
+        layer = kind(
             WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True
         ).double()
+        last = "norm2" if context is None else "norm3"
         names = {
             "self_attn.in_proj_weight": block.attention.qkv.weight,
             "self_attn.in_proj_bias": block.attention.qkv.bias,
@@ -43,11 +46,23 @@ def oracle(model, x, masks):
             "linear2.bias": block.mlp[2].bias,
             "norm1.weight": block.norm_1.weight,
             "norm1.bias": block.norm_1.bias,
-            "norm2.weight": block.norm_2.weight,
-            "norm2.bias": block.norm_2.bias,
+            f"{last}.weight": block.norm_2.weight,
+            f"{last}.bias": block.norm_2.bias,
         }
-        layer.load_state_dict(names)
-        x = layer(x, src_mask=None if mask is None else ~mask)
+        mask = None if mask is None else ~mask
+        if context is None:
+            layer.load_state_dict(names)
+            x = layer(x, src_mask=mask)
+        else:
+            layer.load_state_dict(names | {
+                "multihead_attn.in_proj_weight": block.cross_attention.qkv.weight,
+                "multihead_attn.in_proj_bias": block.cross_attention.qkv.bias,
+                "multihead_attn.out_proj.weight": block.cross_attention.out.weight,
+                "multihead_attn.out_proj.bias": block.cross_attention.out.bias,
+                "norm2.weight": block.cross_norm.weight,
+                "norm2.bias": block.cross_norm.bias,
+            })  # fmt: skip
+            x = layer(x, context, tgt_mask=mask, memory_key_padding_mask=~seen)
     return nn.functional.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias)
 
 
@@ -119,3 +134,68 @@ def test_attention_weights_without_masks_see_all():
     told = transformer().attention_weights(torch.randn(1, 5, WIDTH, dtype=torch.float64))
     assert len(told) == LAYERS and all((w > 0).all() for w in told)
     assert all(torch.allclose(w.sum(-1), torch.ones((), dtype=w.dtype)) for w in told)
+
+
+# Cross-attention ---------------------------------------------------------------------------------
+def a_context():
+    """Two contexts of five vectors, of which the second has three."""
+    seen = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    return torch.randn(2, 5, WIDTH, dtype=torch.float64), seen
+
+
+def test_a_decoder_equals_pytorchs_layers():
+    """Catches cross-attention before self-attention, without its norm, its sum or its mask, and one
+    layer's context for all."""
+    model, x, (context, seen) = transformer(cross=True), torch.randn(2, STREAM, WIDTH), a_context()
+    expected = oracle(model, x.double(), masks(), context, seen)
+    found = model(x.double(), masks(), context=context, context_mask=seen[:, None, None])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_a_cached_decoder_equals_uncached():
+    """Catches one layer's keys and values of the context in another layer, and a cache in which
+    they displace those of the stream."""
+    model, chosen, (context, seen) = transformer(cross=True), masks(), a_context()
+    x = torch.randn(2, STREAM, WIDTH, dtype=torch.float64)
+    kept = {"context": context, "context_mask": seen[:, None, None]}
+    caches = [KVCache(2, HEADS, STREAM, WIDTH // HEADS, x) for _ in range(LAYERS)]
+    outputs = [
+        model(x[:, i : i + 1], [m[i : i + 1, : i + 1] for m in chosen], caches, **kept)
+        for i in range(STREAM)
+    ]
+    torch.testing.assert_close(torch.cat(outputs, 1), model(x, chosen, **kept), rtol=0, atol=1e-10)
+
+
+def test_cross_attention_weights_are_those_of_pytorch():
+    """Catches weights of the self-attention, or of a stream that skipped it."""
+    model, x, (context, seen) = transformer(cross=True), torch.randn(2, STREAM, WIDTH), a_context()
+    x, kept = x.double(), (context, seen[:, None, None])
+    found = model.attention_weights(x, masks(), None, *kept)
+    for block, mask, weights in zip(model.blocks, masks(), found, strict=True):
+        layer = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).double()
+        layer.in_proj_weight = block.cross_attention.qkv.weight
+        layer.in_proj_bias = block.cross_attention.qkv.bias
+        y = block.cross_norm(x + block.attention(block.norm_1(x), mask))
+        _, expected = layer(y, context, context, ~seen, average_attn_weights=False)
+        assert torch.allclose(weights, expected, atol=1e-12)
+        x = block(x, mask, None, None, *kept)
+
+
+def test_a_context_and_cross_attention_go_together():
+    """Catches a decoder that draws without its caption, and a caption that nothing reads."""
+    x, context = torch.randn(1, 3, WIDTH).double(), torch.randn(1, 2, WIDTH).double()
+    with pytest.raises(AssertionError, match="go together"):
+        transformer(cross=True)(x)
+    with pytest.raises(AssertionError, match="go together"):
+        transformer()(x, context=context)
+
+
+def test_three_sums_a_layer_start_smaller_than_two():
+    """Catches cross-attention that the initialisation forgets."""
+    torch.manual_seed(0)
+    model = Transformer(width=64, layers=3, heads=4, cross=True)
+    for block in model.blocks:
+        assert block.cross_attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        for writes in (block.attention.out, block.cross_attention.out, block.mlp[2]):
+            assert writes.weight.std().item() == pytest.approx(0.02 / 3, rel=0.05)
+        assert (block.cross_attention.out.bias == 0).all()

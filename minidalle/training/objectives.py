@@ -4,16 +4,21 @@
     prior    the codes of pictures, and their captions, a few of them left out for guidance
     CLIP     pictures and captions, with hard negatives: the same words with another meaning
 
+The baselines of the prior are trained on the prior's examples.
+
 Row r of a batch of n at a step is example step · n + r of an endless source, so any step can be
 replayed, and it does not matter which process computes which rows.
 """
 
 import random
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from minidalle.baselines.encoder_decoder import EncoderDecoder
 from minidalle.clip import CLIP, contrastive_loss
 from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, tau_at
@@ -38,7 +43,11 @@ def dvae_objective(source: Source, config: TrainConfig, device: torch.device) ->
     return objective
 
 
-def prior_objective(
+# (step, progress 0..1, rows of a batch) → captions of the whole batch, B T, codes of the rows, b N
+CodeBatches = Callable[[int, float, range], tuple[Tensor, Tensor]]
+
+
+def captioned_codes(
     source: Source,
     dvae: DVAE,
     tokenizer: Tokenizer,
@@ -50,8 +59,8 @@ def prior_objective(
     caption_dropout: float,
     colour_jitter: float,
     sampled_codes: bool = False,
-) -> Objective:
-    """The prior's loss on captions of `text_length` tokens and the codes of their pictures.
+) -> CodeBatches:
+    """The prior's batches: captions of `text_length` tokens and the codes of their pictures.
 
     caption_dropout: share of captions left out; bpe_dropout: share of merges left out.
     colour_jitter: share of the training, from its beginning, in which the source varies its
@@ -60,7 +69,7 @@ def prior_objective(
     footnote 6: a regulariser where data are few).
     """
 
-    def objective(model: Prior, step: int, progress: float, rows: range) -> NamedTuple:
+    def batch(step: int, progress: float, rows: range) -> tuple[Tensor, Tensor]:
         n, first = config.batch_size, step * config.batch_size
         jitter = progress < colour_jitter
         pictures = [source.training_image(first + row, colour_jitter=jitter) for row in rows]
@@ -69,9 +78,32 @@ def prior_objective(
             sample = dvae.quantizer.sample
             codes = sample(dvae.features(images)) if sampled_codes else dvae.encode(images)
             codes = codes.flatten(1)  # b N
-        # All captions of the batch, other processes' too: their tokens have to be counted.
         captions = [_tokens(first + row, jitter) for row in range(n)]
-        text = torch.cat(captions).to(device)  # B T
+        return torch.cat(captions).to(device), codes
+
+    def _tokens(i: int, jitter: bool) -> Tensor:
+        rng = random.Random(f"prior {config.seed} {i}")  # the same in whatever process
+        is_kept = rng.random() >= caption_dropout
+        caption = source.training_caption(i, colour_jitter=jitter) if is_kept else ""
+        return tokenizer.batch([caption], text_length, bpe_dropout, rng)
+
+    return batch
+
+
+def prior_objective(
+    source: Source,
+    dvae: DVAE,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    device: torch.device,
+    **options: Any,
+) -> Objective:
+    """The prior's loss on captions and the codes of their pictures (`captioned_codes`)."""
+    batch = captioned_codes(source, dvae, tokenizer, config, device, **options)
+
+    def objective(model: Prior, step: int, progress: float, rows: range) -> NamedTuple:
+        n = config.batch_size
+        text, codes = batch(step, progress, rows)  # captions of all rows: their tokens are counted
         losses = model(text[rows.start : rows.stop], codes)
         # The text loss is a mean over the tokens of these rows; weighted by how many of the batch's
         # tokens they hold, the mean over microbatches is the mean over all tokens.
@@ -80,11 +112,15 @@ def prior_objective(
         text_loss = losses.text * (share * n / len(rows))
         return joint_loss(text_loss, losses.image, model.config.text_weight)
 
-    def _tokens(i: int, jitter: bool) -> torch.Tensor:
-        rng = random.Random(f"prior {config.seed} {i}")  # the same in whatever process
-        is_kept = rng.random() >= caption_dropout
-        caption = source.training_caption(i, colour_jitter=jitter) if is_kept else ""
-        return tokenizer.batch([caption], text_length, bpe_dropout, rng)
+    return objective
+
+
+def encoder_decoder_objective(batch: CodeBatches) -> Objective:
+    """The loss of encoder and decoder on the prior's examples (`captioned_codes`)."""
+
+    def objective(model: EncoderDecoder, step: int, progress: float, rows: range) -> NamedTuple:
+        text, codes = batch(step, progress, rows)
+        return model(text[rows.start : rows.stop], codes)
 
     return objective
 

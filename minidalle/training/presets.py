@@ -15,6 +15,7 @@ from minidalle.errors import MinidalleError
 from minidalle.prior import PriorConfig
 from minidalle.sampling import SamplingConfig
 from minidalle.training import baseline_presets
+from minidalle.training.baseline_presets import PRIOR_OPTIMIZER
 from minidalle.training.trainer import TrainConfig
 
 
@@ -79,7 +80,6 @@ class Preset:
         return replace(self, training={**self.training, **changed})
 
 
-_PRIOR_OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.96), "weight_decay": 2e-2}
 _CLIP_OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.98), "weight_decay": 0.1}
 
 FULL = Preset(
@@ -106,7 +106,7 @@ FULL = Preset(
     training={
         "dvae": TrainConfig(steps=1500, batch_size=16, lr=2e-3, muon_lr=0.02, weight_decay=1e-2),
         "prior": TrainConfig(
-            steps=12_000, batch_size=16, lr=3e-3, muon_lr=0.02, warmup_steps=500, **_PRIOR_OPTIMIZER
+            steps=12_000, batch_size=16, lr=3e-3, muon_lr=0.02, warmup_steps=500, **PRIOR_OPTIMIZER
         ),
         "clip": TrainConfig(
             steps=18_000, batch_size=48, lr=5e-4, warmup_steps=100, **_CLIP_OPTIMIZER
@@ -197,7 +197,7 @@ SMOKE = replace(
     },
     training={
         "dvae": TrainConfig(**_SMOKE_STEPS, muon_lr=0.02),
-        "prior": TrainConfig(**_SMOKE_STEPS, muon_lr=0.02, **_PRIOR_OPTIMIZER),
+        "prior": TrainConfig(**_SMOKE_STEPS, muon_lr=0.02, **PRIOR_OPTIMIZER),
         "clip": TrainConfig(**_SMOKE_STEPS, **_CLIP_OPTIMIZER),
         **baseline_presets.SMOKE_TRAINING,
     },

@@ -1,7 +1,7 @@
 """A row of the table of stages, and what it is made from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -63,3 +63,35 @@ class Stage:
                 f"{name} needs {size} {kind} per batch and there are only {available} to train"
                 f" on: add some{smaller if available >= self.min_batch_size else ''}"
             )
+
+
+# --- What models of captions and codes have in common ---------------------------------------------
+
+
+def code_config(given: Inputs, name: str) -> Any:
+    """The preset's config of a model, with the vocabulary, codes and looks of earlier stages."""
+    assert given.tokenizer and given.dvae
+    shape, config = given.dvae.config, given.preset.models[name]
+    return replace(
+        config, vocab_size=given.tokenizer.vocab_size, codes=shape.codes, grid=shape.grid,
+        look_size=3 * shape.factor**2 if config.look_size else 0,
+    )  # fmt: skip
+
+
+def code_options(given: Inputs, name: str) -> dict[str, Any]:
+    """How the batches of a model are made (`objectives.captioned_codes`)."""
+    preset = given.preset
+    return {
+        "text_length": preset.models[name].text_length,
+        "bpe_dropout": preset.bpe_dropout,
+        "caption_dropout": preset.caption_dropout,
+        "colour_jitter": preset.colour_jitter,
+        "sampled_codes": preset.sampled_codes,
+    }
+
+
+def set_looks(model: Any, given: Inputs) -> None:
+    """Tell a new model what the dVAE's codes look like, where its config asks for it."""
+    assert given.dvae
+    if model.config.look_size:
+        model.set_looks(given.dvae.looks())

@@ -16,7 +16,7 @@ from minidalle.tensors import to_tensor
 from minidalle.training.baseline_stages import BASELINES
 from minidalle.training.growing import grow_clip, grow_dvae, grow_prior
 from minidalle.training.objectives import clip_objective, dvae_objective, prior_objective
-from minidalle.training.stage import Inputs, Stage
+from minidalle.training.stage import Inputs, Stage, code_config, code_options, set_looks
 from minidalle.training.trainer import Objective, TrainConfig
 
 MAX_K_MEANS_IMAGES = 2500  # in which the dVAE's prototypes are found: two per code, at most these
@@ -27,12 +27,7 @@ def _configure_dvae(given: Inputs) -> DVAEConfig:
 
 
 def _configure_prior(given: Inputs) -> PriorConfig:
-    assert given.tokenizer and given.dvae
-    shape, config = given.dvae.config, given.preset.models["prior"]
-    return replace(
-        config, vocab_size=given.tokenizer.vocab_size, codes=shape.codes, grid=shape.grid,
-        look_size=3 * shape.factor**2 if config.look_size else 0,
-    )  # fmt: skip
+    return code_config(given, "prior")
 
 
 def _configure_clip(given: Inputs) -> CLIPConfig:
@@ -50,24 +45,15 @@ def _prepare_dvae(model: DVAE, given: Inputs) -> None:
         model.set_prototypes(to_tensor(images, given.device))
 
 
-def _prepare_prior(model: Prior, given: Inputs) -> None:
-    assert given.dvae
-    if model.config.look_size:
-        model.set_looks(given.dvae.looks())
-
-
 def _dvae_objective(given: Inputs, config: TrainConfig) -> Objective:
     return dvae_objective(given.source, config, given.device)
 
 
 def _prior_objective(given: Inputs, config: TrainConfig) -> Objective:
     assert given.tokenizer and given.dvae
-    preset = given.preset
     return prior_objective(
         given.source, given.dvae, given.tokenizer, config, given.device,
-        text_length=preset.models["prior"].text_length, bpe_dropout=preset.bpe_dropout,
-        caption_dropout=preset.caption_dropout, colour_jitter=preset.colour_jitter,
-        sampled_codes=preset.sampled_codes,
+        **code_options(given, "prior"),
     )  # fmt: skip
 
 
@@ -86,7 +72,7 @@ BUNDLE_STAGES = {
     ),
     "prior": Stage(
         needs=("tokenizer", "dvae"), model=Prior, config=PriorConfig, configure=_configure_prior,
-        objective=_prior_objective, prepare=_prepare_prior, grow=grow_prior,
+        objective=_prior_objective, prepare=set_looks, grow=grow_prior,
     ),
     "clip": Stage(
         needs=("tokenizer", "dvae"), model=CLIP, config=CLIPConfig, configure=_configure_clip,

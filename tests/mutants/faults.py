@@ -17,6 +17,7 @@ class Fault(NamedTuple):
 
 
 A, P, T = "attention", "prior", "transformer"
+E = "baselines/encoder_decoder"
 Q, D, S = "quantize", "dvae", "sampling"
 K, C, R = "tokenizer", "clip", "training/trainer"
 
@@ -42,6 +43,33 @@ FAULTS = [
     Fault("candidates share one cache row in the wrong order", A,
           "self.keys = self.keys.repeat_interleave(n, 0)",
           "self.keys = self.keys.repeat(n, 1, 1, 1)", S),
+    # --- cross-attention
+    Fault("queries that are keys", A, "F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width])",
+          "F.linear(x, self.qkv.weight[width : 2 * width], self.qkv.bias[width : 2 * width])", A),
+    Fault("candidates read the captions of others", A, '"(b n) s (m d) -> b m (n s) d"',
+          '"(n b) s (m d) -> b m (n s) d"', A),
+    Fault("the context is read at every step", A,
+          "keys_values = None if cache is None else cache.context", "keys_values = None", A),
+    Fault("cross-attention without its residual", T, "x = x + self.dropout(y)",
+          "x = self.dropout(y)", T),
+    Fault("padding of the context is seen", T, "self.cross_norm(x), context_mask, cache,",
+          "self.cross_norm(x), None, cache,", T),
+    # --- encoder and decoder
+    Fault("padding counts as words", E, "text < self.config.vocab_size, (1, 0)",
+          "text >= 0, (1, 0)", E),
+    Fault("an empty caption has nothing to attend to", E, "(1, 0), value=True)",
+          "(1, 0), value=False)", E),
+    Fault("padding reaches the words", E, "self.encoder(x, masks, angles", "self.encoder(x, None, "
+          "angles", E),
+    Fault("an encoder without rotary positions", E, "angles=self.text_angles[: x.shape[1]]",
+          "angles=None", E),
+    Fault("the decoder reads the code it predicts", E, "self.embed_codes(codes[:, :-1])",
+          "self.embed_codes(codes[:, 1:])", E),
+    Fault("a picture continues one position late", E, "self.first_code + position, state",
+          "self.first_code + position + 1, state", E),
+    Fault("a microbatch has the captions of another", "training/objectives",
+          "return model(text[rows.start : rows.stop], codes)",
+          "return model(text[: len(rows)], codes)", E),
     # --- the stack and the prior
     Fault("norm after the sum", T, "x = x + self.dropout(self.attention(self.norm_1(x), mask, "
           "cache, angles))",
@@ -60,8 +88,8 @@ FAULTS = [
           "self.row(at % grid) + self.column(at // grid)", P),
     Fault("one padding token for all positions", K, "torch.arange(self.vocab_size, self.vocab_size "
           "+ length)", "torch.full((length,), self.vocab_size)", K),
-    Fault("a step continues one position late", P, "start = 1 + self.config.text_length + position",
-          "start = 2 + self.config.text_length + position", P),
+    Fault("a step continues one position late", P, "start = self.first_code + position",
+          "start = 1 + self.first_code + position", P),
     # --- quantisers
     Fault("normal noise in place of Gumbel's", Q, "return u.clamp_(1e-20, 1 - 1e-7).log_().neg_()"
           ".log_().neg_()", "return u.normal_()", Q),
