@@ -25,7 +25,7 @@ Shapes: B batch, T text tokens, N = grid² image tokens, K codebook, D width.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -103,10 +103,46 @@ def _look_mlp(look_size: int, width: int) -> nn.Sequential:
     return nn.Sequential(first, nn.GELU(), second)
 
 
-class Prior(nn.Module):
-    """A joint model of captions (B T ids, padded) and pictures (B N codes in raster order)."""
+class CodeVectors(nn.Module):
+    """The input and output vectors of the codes: what every model of codes inherits.
+
+    A subclass sets `config`, `code_token` and `code_head`, and calls `_add_looks`.
+    """
 
     looks: Tensor
+    config: Any
+    code_token: nn.Embedding
+    code_head: nn.Linear
+
+    def _add_looks(self) -> None:
+        """Make room for what the codes look like, if the config says so."""
+        c = self.config
+        if c.look_size:
+            self.register_buffer("looks", torch.zeros(c.codes, c.look_size))
+            self.look_embedding = _look_mlp(c.look_size, c.width)
+            self.look_head = _look_mlp(c.look_size, c.width)
+
+    def set_looks(self, looks: Tensor) -> None:
+        """Tell the prior what each code looks like: K × look_size (`DVAE.looks`). Each column is
+        standardised."""
+        looks = looks.flatten(1)
+        self.looks.copy_((looks - looks.mean(0)) / looks.std(0).clamp(min=1e-3))
+
+    def code_vectors(self) -> Tensor:
+        """The input vector of every code, K D."""
+        own = self.code_token.weight
+        return own + self.look_embedding(self.looks) if self.config.look_size else own
+
+    def head_vectors(self) -> Tensor:
+        """The output vector of every code, K D: its logit is the product with the last layer."""
+        own = self.code_head.weight
+        return own + self.look_head(self.looks) if self.config.look_size else own
+
+
+class Prior(CodeVectors):
+    """A joint model of captions (B T ids, padded) and pictures (B N codes in raster order)."""
+
+    config: PriorConfig
     angles: Tensor
 
     def __init__(self, config: PriorConfig) -> None:
@@ -125,10 +161,7 @@ class Prior(nn.Module):
             if isinstance(module, nn.Embedding) or module in (self.text_head, self.code_head):
                 nn.init.normal_(module.weight, std=0.02)
         self.text_head.weight = nn.Parameter(self.text_token.weight.data[: c.vocab_size].clone())
-        if c.look_size:
-            self.register_buffer("looks", torch.zeros(c.codes, c.look_size))
-            self.look_embedding = _look_mlp(c.look_size, c.width)
-            self.look_head = _look_mlp(c.look_size, c.width)
+        self._add_looks()
         if c.rotary:
             angles = rotary_angles(c.text_length + 1, c.grid, c.width // c.heads)
             self.register_buffer("angles", angles, persistent=False)
@@ -141,22 +174,6 @@ class Prior(nn.Module):
     def masks(self, start: int, end: int) -> list[Tensor]:
         """Each layer's mask, queries start..end−1 of the stream over keys 0..end−1."""
         return [getattr(self, f"mask_{kind}")[start:end, :end] for kind in self.kinds]
-
-    def set_looks(self, looks: Tensor) -> None:
-        """Tell the prior what each code looks like: K × look_size (`DVAE.looks`). Each column is
-        standardised."""
-        looks = looks.flatten(1)
-        self.looks.copy_((looks - looks.mean(0)) / looks.std(0).clamp(min=1e-3))
-
-    def code_vectors(self) -> Tensor:
-        """The input vector of every code, K D."""
-        own = self.code_token.weight
-        return own + self.look_embedding(self.looks) if self.config.look_size else own
-
-    def head_vectors(self) -> Tensor:
-        """The output vector of every code, K D: its logit is the product with the last layer."""
-        own = self.code_head.weight
-        return own + self.look_head(self.looks) if self.config.look_size else own
 
     def _angles(self, start: int, end: int) -> Tensor | None:
         """Of positions start..end−1 of the stream."""
