@@ -4,6 +4,29 @@ A baseline is trained like the models of a bundle, `minidalle train masked`, on 
 and captions and the same dVAE, but no bundle contains it.
 """
 
-from minidalle.training.stage import Stage
+from minidalle.baselines.masked import Masked, MaskedConfig
+from minidalle.training.objectives import masked_objective
+from minidalle.training.stage import (
+    Inputs,
+    Stage,
+    batch_choices,
+    configure_codes,
+    prepare_looks,
+)
+from minidalle.training.trainer import Objective, TrainConfig
 
-BASELINES: dict[str, Stage] = {}
+
+def _masked_objective(given: Inputs, config: TrainConfig) -> Objective:
+    assert given.tokenizer and given.dvae
+    return masked_objective(
+        given.source, given.dvae, given.tokenizer, config, given.device,
+        **batch_choices("masked", given.preset),
+    )  # fmt: skip
+
+
+BASELINES: dict[str, Stage] = {
+    "masked": Stage(
+        needs=("tokenizer", "dvae"), model=Masked, config=MaskedConfig,
+        configure=configure_codes("masked"), objective=_masked_objective, prepare=prepare_looks,
+    ),
+}  # fmt: skip

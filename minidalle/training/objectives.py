@@ -2,6 +2,7 @@
 
     dVAE     crowded pictures, no captions
     prior    the codes of pictures, and their captions, a few of them left out for guidance
+    masked   the same, with some of the codes hidden
     CLIP     pictures and captions, with hard negatives: the same words with another meaning
 
 Row r of a batch of n at a step is example step · n + r of an endless source, so any step can be
@@ -9,11 +10,14 @@ replayed, and it does not matter which process computes which rows.
 """
 
 import random
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from minidalle.baselines.masked import Masked, hidden_cells
 from minidalle.clip import CLIP, contrastive_loss
 from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, tau_at
@@ -44,20 +48,45 @@ def prior_objective(
     tokenizer: Tokenizer,
     config: TrainConfig,
     device: torch.device,
+    **choices: Any,
+) -> Objective:
+    """The prior's loss on captions and the codes of their pictures; choices: `captioned_codes`."""
+    batch = captioned_codes(source, dvae, tokenizer, config, device, **choices)
+
+    def objective(model: Prior, step: int, progress: float, rows: range) -> NamedTuple:
+        text, codes = batch(step, progress, rows)
+        losses = model(text[rows.start : rows.stop], codes)
+        # The text loss is a mean over the tokens of these rows; weighted by how many of the batch's
+        # tokens they hold, the mean over microbatches is the mean over all tokens.
+        num_text_tokens = (text < tokenizer.vocab_size).sum(1)  # B
+        share = num_text_tokens[rows.start : rows.stop].sum() / num_text_tokens.sum().clamp(min=1)
+        text_loss = losses.text * (share * config.batch_size / len(rows))
+        return joint_loss(text_loss, losses.image, model.config.text_weight)
+
+    return objective
+
+
+def captioned_codes(
+    source: Source,
+    dvae: DVAE,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    device: torch.device,
     *,
     text_length: int,
     bpe_dropout: float,
     caption_dropout: float,
     colour_jitter: float,
-) -> Objective:
-    """The prior's loss on captions of `text_length` tokens and the codes of their pictures.
+) -> Callable[[int, float, range], tuple[Tensor, Tensor]]:
+    """The batches of a model of captions and codes: a function of step, progress and rows. It gives
+    all captions of the batch, `text_length` tokens each, B T, and the codes of these rows, b N.
 
     caption_dropout: share of captions left out; bpe_dropout: share of merges left out.
     colour_jitter: share of the training, from its beginning, in which the source varies its
     colours: shapes are then learnt apart from the colours they come in.
     """
 
-    def objective(model: Prior, step: int, progress: float, rows: range) -> NamedTuple:
+    def batch(step: int, progress: float, rows: range) -> tuple[Tensor, Tensor]:
         n, first = config.batch_size, step * config.batch_size
         jitter = progress < colour_jitter
         pictures = [source.training_image(first + row, colour_jitter=jitter) for row in rows]
@@ -65,20 +94,41 @@ def prior_objective(
             codes = dvae.encode(to_tensor(pictures, device)).flatten(1)  # b N
         # All captions of the batch, other processes' too: their tokens have to be counted.
         captions = [_tokens(first + row, jitter) for row in range(n)]
-        text = torch.cat(captions).to(device)  # B T
-        losses = model(text[rows.start : rows.stop], codes)
-        # The text loss is a mean over the tokens of these rows; weighted by how many of the batch's
-        # tokens they hold, the mean over microbatches is the mean over all tokens.
-        num_text_tokens = (text < tokenizer.vocab_size).sum(1)  # B
-        share = num_text_tokens[rows.start : rows.stop].sum() / num_text_tokens.sum().clamp(min=1)
-        text_loss = losses.text * (share * n / len(rows))
-        return joint_loss(text_loss, losses.image, model.config.text_weight)
+        return torch.cat(captions).to(device), codes
 
-    def _tokens(i: int, jitter: bool) -> torch.Tensor:
+    def _tokens(i: int, jitter: bool) -> Tensor:
         rng = random.Random(f"prior {config.seed} {i}")  # the same in whatever process
         is_kept = rng.random() >= caption_dropout
         caption = source.training_caption(i, colour_jitter=jitter) if is_kept else ""
         return tokenizer.batch([caption], text_length, bpe_dropout, rng)
+
+    return batch
+
+
+def masked_objective(
+    source: Source,
+    dvae: DVAE,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    device: torch.device,
+    **choices: Any,
+) -> Objective:
+    """The masked model's loss on the prior's batches; choices: `captioned_codes`."""
+    batch = captioned_codes(source, dvae, tokenizer, config, device, **choices)
+
+    def objective(model: Masked, step: int, progress: float, rows: range) -> NamedTuple:
+        text, codes = batch(step, progress, rows)
+        hidden = _hidden(step, codes.shape[1]).to(device)  # B N
+        losses = model(text[rows.start : rows.stop], codes, hidden[rows.start : rows.stop])
+        # As with the prior's text: the mean over microbatches is the mean over all hidden codes.
+        share = hidden[rows.start : rows.stop].sum() / hidden.sum()
+        return losses._replace(total=losses.total * (share * config.batch_size / len(rows)))
+
+    def _hidden(step: int, cells: int) -> Tensor:
+        """The hidden cells of the whole batch, with u stratified: one in each n-th of 0..1."""
+        rng, n = random.Random(f"hidden {config.seed} {step}"), config.batch_size
+        strata = rng.sample(range(n), n)  # in random order, since even rows are in English
+        return torch.stack([hidden_cells((k + rng.random()) / n, cells, rng) for k in strata])
 
     return objective
 

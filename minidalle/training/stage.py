@@ -1,7 +1,7 @@
 """A row of the table of stages, and what it is made from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -62,3 +62,34 @@ class Stage:
                 f"{name} needs {size} {kind} per batch and there are only {available} to train"
                 f" on: add some{smaller if available >= self.min_batch_size else ''}"
             )
+
+
+def configure_codes(stage: str) -> Callable[[Inputs], Any]:
+    """The preset's config of a model of captions and codes, with the sizes that the tokenizer and
+    the dVAE set."""
+
+    def configure(given: Inputs) -> Any:
+        assert given.tokenizer and given.dvae
+        shape, config = given.dvae.config, given.preset.models[stage]
+        return replace(
+            config, vocab_size=given.tokenizer.vocab_size, codes=shape.codes, grid=shape.grid,
+            look_size=3 * shape.factor**2 if config.look_size else 0,
+        )  # fmt: skip
+
+    return configure
+
+
+def prepare_looks(model: Any, given: Inputs) -> None:
+    """Give a new model of codes what each code of the dVAE looks like."""
+    assert given.dvae
+    if model.config.look_size:
+        model.set_looks(given.dvae.looks())
+
+
+def batch_choices(stage: str, preset: Preset) -> dict[str, Any]:
+    """What a preset says of the batches of a model of captions and codes
+    (`objectives.captioned_codes`)."""
+    return {
+        "text_length": preset.models[stage].text_length, "bpe_dropout": preset.bpe_dropout,
+        "caption_dropout": preset.caption_dropout, "colour_jitter": preset.colour_jitter,
+    }  # fmt: skip

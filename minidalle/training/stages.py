@@ -15,7 +15,13 @@ from minidalle.prior import Prior, PriorConfig
 from minidalle.tensors import to_tensor
 from minidalle.training.baseline_stages import BASELINES
 from minidalle.training.objectives import clip_objective, dvae_objective, prior_objective
-from minidalle.training.stage import Inputs, Stage
+from minidalle.training.stage import (
+    Inputs,
+    Stage,
+    batch_choices,
+    configure_codes,
+    prepare_looks,
+)
 from minidalle.training.trainer import Objective, TrainConfig
 
 MAX_K_MEANS_IMAGES = 2500  # in which the dVAE's prototypes are found: two per code, at most these
@@ -23,15 +29,6 @@ MAX_K_MEANS_IMAGES = 2500  # in which the dVAE's prototypes are found: two per c
 
 def _configure_dvae(given: Inputs) -> DVAEConfig:
     return replace(given.preset.models["dvae"], image_size=given.source.size)
-
-
-def _configure_prior(given: Inputs) -> PriorConfig:
-    assert given.tokenizer and given.dvae
-    shape, config = given.dvae.config, given.preset.models["prior"]
-    return replace(
-        config, vocab_size=given.tokenizer.vocab_size, codes=shape.codes, grid=shape.grid,
-        look_size=3 * shape.factor**2 if config.look_size else 0,
-    )  # fmt: skip
 
 
 def _configure_clip(given: Inputs) -> CLIPConfig:
@@ -49,23 +46,15 @@ def _prepare_dvae(model: DVAE, given: Inputs) -> None:
         model.set_prototypes(to_tensor(images, given.device))
 
 
-def _prepare_prior(model: Prior, given: Inputs) -> None:
-    assert given.dvae
-    if model.config.look_size:
-        model.set_looks(given.dvae.looks())
-
-
 def _dvae_objective(given: Inputs, config: TrainConfig) -> Objective:
     return dvae_objective(given.source, config, given.device)
 
 
 def _prior_objective(given: Inputs, config: TrainConfig) -> Objective:
     assert given.tokenizer and given.dvae
-    preset = given.preset
     return prior_objective(
         given.source, given.dvae, given.tokenizer, config, given.device,
-        text_length=preset.models["prior"].text_length, bpe_dropout=preset.bpe_dropout,
-        caption_dropout=preset.caption_dropout, colour_jitter=preset.colour_jitter,
+        **batch_choices("prior", given.preset),
     )  # fmt: skip
 
 
@@ -83,8 +72,8 @@ BUNDLE_STAGES = {
         objective=_dvae_objective, prepare=_prepare_dvae,
     ),
     "prior": Stage(
-        needs=("tokenizer", "dvae"), model=Prior, config=PriorConfig, configure=_configure_prior,
-        objective=_prior_objective, prepare=_prepare_prior,
+        needs=("tokenizer", "dvae"), model=Prior, config=PriorConfig,
+        configure=configure_codes("prior"), objective=_prior_objective, prepare=prepare_looks,
     ),
     "clip": Stage(
         needs=("tokenizer", "dvae"), model=CLIP, config=CLIPConfig, configure=_configure_clip,
