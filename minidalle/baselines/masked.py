@@ -115,19 +115,32 @@ class Masked(CodeVectors):
         mask = window_mask(c.text_length, c.grid, c.window)
         self.register_buffer("window", mask, persistent=False)
 
-    def embed(self, text: Tensor, codes: Tensor, hidden: Tensor) -> Tensor:
-        """Captions, B T, and codes, B N, of which some are hidden, bool B N: → B (T + N) D."""
+    def embed(
+        self, text: Tensor, codes: Tensor, hidden: Tensor, vectors: Tensor | None = None
+    ) -> Tensor:
+        """Captions, B T, and codes, B N, of which some are hidden, bool B N: → B (T + N) D.
+        `vectors`: `code_vectors()`, where they are at hand."""
         words = self.text_token(text) + self.text_position.weight
-        vectors = torch.cat([self.code_vectors(), self.mask[None]])  # K + 1, D
+        vectors = self.code_vectors() if vectors is None else vectors
+        vectors = torch.cat([vectors, self.mask[None]])  # K + 1, D
         cells = F.embedding(codes.masked_fill(hidden, self.config.codes), vectors)
         place = (self.row.weight[:, None] + self.column.weight).flatten(0, 1)  # N D
         return torch.cat([words, cells + place], dim=1)
 
-    def logits(self, text: Tensor, codes: Tensor, hidden: Tensor) -> Tensor:
-        """Logits of the hidden codes only, in the order of `hidden`: H K."""
+    def logits(
+        self,
+        text: Tensor,
+        codes: Tensor,
+        hidden: Tensor,
+        vectors: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits of the hidden codes only, in the order of `hidden`: H K. `vectors`:
+        `code_vectors()` and `head_vectors()`, where they are at hand."""
+        inputs, outputs = vectors or (self.code_vectors(), self.head_vectors())
         masks = [self.window if i % 2 == 0 else None for i in range(self.config.layers)]
-        y = self.transformer(self.embed(text, codes, hidden), masks, angles=self.angles)
-        return F.linear(y[:, self.config.text_length :][hidden], self.head_vectors())
+        x = self.embed(text, codes, hidden, inputs)
+        y = self.transformer(x, masks, angles=self.angles)
+        return F.linear(y[:, self.config.text_length :][hidden], outputs)
 
     def forward(self, text: Tensor, codes: Tensor, hidden: Tensor) -> MaskedLosses:
         """The losses on captions, B T, and their pictures' codes, B N; `hidden`: bool B N."""

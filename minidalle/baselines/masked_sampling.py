@@ -90,10 +90,11 @@ def sample_masked(
     prompts = [text, uncond] if is_guided else [text]
     prompt = torch.cat([p.expand(n, -1) for p in prompts])
     left = [schedule(int(cells), passes) for cells in (codes == HIDDEN).sum(1)]
+    vectors = model.code_vectors(), model.head_vectors()
     for t in range(max(map(len, left))):
         hidden = codes == HIDDEN
-        stacked = [x.repeat(len(prompts), 1) for x in (codes, hidden)]
-        logits = model.logits(prompt, *stacked).float().cpu()
+        every, where = codes.repeat(len(prompts), 1), hidden.repeat(len(prompts), 1)
+        logits = model.logits(prompt, every, where, vectors).float().cpu()
         if is_guided:
             with_caption, without = logits.chunk(2)
             logits = without + sampling.guidance * (with_caption - without)

@@ -58,9 +58,9 @@ def prior_objective(
         losses = model(text[rows.start : rows.stop], codes)
         # The text loss is a mean over the tokens of these rows; weighted by how many of the batch's
         # tokens they hold, the mean over microbatches is the mean over all tokens.
-        num_text_tokens = (text < tokenizer.vocab_size).sum(1)  # B
+        n, num_text_tokens = len(text), (text < tokenizer.vocab_size).sum(1)  # B
         share = num_text_tokens[rows.start : rows.stop].sum() / num_text_tokens.sum().clamp(min=1)
-        text_loss = losses.text * (share * config.batch_size / len(rows))
+        text_loss = losses.text * (share * n / len(rows))
         return joint_loss(text_loss, losses.image, model.config.text_weight)
 
     return objective
@@ -121,8 +121,8 @@ def masked_objective(
         hidden = _hidden(step, codes.shape[1]).to(device)  # B N
         losses = model(text[rows.start : rows.stop], codes, hidden[rows.start : rows.stop])
         # As with the prior's text: the mean over microbatches is the mean over all hidden codes.
-        share = hidden[rows.start : rows.stop].sum() / hidden.sum()
-        return losses._replace(total=losses.total * (share * config.batch_size / len(rows)))
+        n, share = len(text), hidden[rows.start : rows.stop].sum() / hidden.sum()
+        return losses._replace(total=losses.total * (share * n / len(rows)))
 
     def _hidden(step: int, cells: int) -> Tensor:
         """The hidden cells of the whole batch, with u stratified: one in each n-th of 0..1."""

@@ -8,7 +8,6 @@ import functools
 import itertools
 import math
 import random
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -488,8 +487,10 @@ def test_what_does_not_fit_is_refused(options):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_not_finite_are_refused(monkeypatch, value):
     """Catches NaN, of which argmax draws one code for ever."""
-    broken = SimpleNamespace(config=TINY, logits=lambda text, codes, hidden: torch.full(
-        (int(hidden.sum()), K), value))  # fmt: skip
+    broken = loud(TINY)
+    logits = torch.zeros(2 * N, K)
+    logits[N + 1, 2] = value
+    monkeypatch.setattr(broken, "logits", lambda *_: logits)
     steps = sample_masked(broken, TEXT, NULL, SamplingConfig(), candidate_generators(0, 2))
     with pytest.raises(MinidalleError, match="logits are not finite in pass 1"):
         next(steps)
