@@ -4,7 +4,7 @@
     prior    the codes of pictures, and their captions, a few of them left out for guidance
     CLIP     pictures and captions, with hard negatives: the same words with another meaning
 
-The baselines of the prior are trained on the prior's examples.
+`baseline_objectives` has those of the baselines.
 
 Row r of a batch of n at a step is example step · n + r of an endless source, so any step can be
 replayed, and it does not matter which process computes which rows.
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minidalle.baselines.encoder_decoder import EncoderDecoder
 from minidalle.clip import CLIP, contrastive_loss
 from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, tau_at
@@ -111,16 +110,6 @@ def prior_objective(
         share = num_text_tokens[rows.start : rows.stop].sum() / num_text_tokens.sum().clamp(min=1)
         text_loss = losses.text * (share * n / len(rows))
         return joint_loss(text_loss, losses.image, model.config.text_weight)
-
-    return objective
-
-
-def encoder_decoder_objective(batch: CodeBatches) -> Objective:
-    """The loss of encoder and decoder on the prior's examples (`captioned_codes`)."""
-
-    def objective(model: EncoderDecoder, step: int, progress: float, rows: range) -> NamedTuple:
-        text, codes = batch(step, progress, rows)
-        return model(text[rows.start : rows.stop], codes)
 
     return objective
 

@@ -20,6 +20,7 @@ A, P, T = "attention", "prior", "transformer"
 E = "baselines/encoder_decoder"
 Q, D, S = "quantize", "dvae", "sampling"
 K, C, R = "tokenizer", "clip", "training/trainer"
+M, MS, MT = "baselines/masked", "baselines/masked_sampling", "baselines/masked"
 
 FAULTS = [
     # --- attention and its masks
@@ -284,4 +285,30 @@ FAULTS = [
     Fault("a caption is guessed", "datasets/captions",
           "if len(files) > 1 or len({stem(name) for name in some}) > 1:", "if False:",
           "datasets/captions"),
+    # --- masked codes
+    Fault("hidden codes leak into the input", M, "codes.masked_fill(hidden, self.config.codes)",
+          "codes", MT),
+    Fault("the codes before the hidden ones are predicted", M,
+          "y[:, self.config.text_length :][hidden]", "y[:, : -self.config.text_length][hidden]",
+          MT),
+    Fault("shares in a line", M, "math.cos(math.pi * u / 2) * cells", "(1 - u) * cells", MT),
+    Fault("a window wider than high", M, "across.abs() <= window // 2", "across.abs() <= window",
+          MT),
+    Fault("the windows in the wrong layers", M, "if i % 2 == 0 else None",
+          "if i % 2 == 1 else None", MT),
+    Fault("known codes are drawn again", MS, "hidden = codes == HIDDEN",
+          "hidden = (codes == HIDDEN) | (t > 0)", MT),
+    Fault("the least sure first", MS, '(sure if order == "confidence"',
+          '(-sure if order == "confidence"', MT),
+    Fault("raster order in place of an even one", MS, "-turn[cells]", "-cells", MT),
+    Fault("a pass that draws nothing", MS, "min(rest, left[-1] - 1)", "rest", MT),
+    Fault("guidance of masked codes the wrong way", MS,
+          "without + sampling.guidance * (with_caption - without)",
+          "with_caption + sampling.guidance * (without - with_caption)", MT),
+    Fault("shares by chance", "training/baseline_objectives", "(k + rng.random()) / n",
+          "rng.random()", MT),
+    Fault("shares tied to rows", "training/baseline_objectives",
+          "strata = rng.sample(range(n), n)", "strata = range(n)", MT),
+    Fault("a hidden code weighs more in a microbatch with few", "training/baseline_objectives",
+          "losses._replace(total=losses.total * (share * n / len(rows)))", "losses", MT),
 ]  # fmt: skip
