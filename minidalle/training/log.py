@@ -30,6 +30,13 @@ def append_record(log: Path, record: Record) -> None:
         warnings.warn(f"cannot write {log}: {error.strerror}; its line is lost", stacklevel=2)
 
 
+def minutes(log: Path, batch_size: int) -> float:
+    """How long a training took by its log, interruptions left out."""
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    records = [record for record in records if record["step"] % LOG_EVERY == 0]
+    return sum(LOG_EVERY * batch_size / r["images_per_second"] for r in records) / 60
+
+
 def _step(line: str) -> float:
     """The step of a line; infinity for one that is damaged or was cut short."""
     try:

@@ -17,7 +17,7 @@ import torch
 from minidalle.bundle import load_bundle
 from minidalle.files import MANIFEST
 from minidalle.lab.notebooks import hardware
-from minidalle.training.log import LOG_EVERY
+from minidalle.training.log import LOG_EVERY, minutes
 from minidalle.training.presets import FULL
 from minidalle.world.facts import SKILLS
 
@@ -99,14 +99,13 @@ def record(run: Path) -> dict:
             raise SystemExit(f"{run}: {stage} was not trained to the end of preset full")
         size = -(-len(lines) // POINTS)
         parts = [lines[i : i + size] for i in range(0, len(lines), size)]
-        seconds = sum(LOG_EVERY * config.batch_size / line["images_per_second"] for line in lines)
         stages[stage] = {
             "parameters": sum(p.numel() for p in models[stage].parameters()),
             "updates": config.steps,
             "batch": config.batch_size,
             "rate": config.lr,
             "seed": config.seed,
-            "minutes": round(seconds / 60),
+            "minutes": round(minutes(run / f"{stage}.jsonl", config.batch_size)),
             "steps": [part[-1]["step"] for part in parts],
             "losses": {
                 name: [round(mean(line["losses"][name] for line in part), 4) for part in parts]
