@@ -2,10 +2,23 @@
 
 from typing import Any
 
+from minidalle.baselines.gan import GANConfig
 from minidalle.training.trainer import TrainConfig
 
-MODELS: dict[str, Any] = {}
-TRAINING: dict[str, TrainConfig] = {}
+# Without momentum, since the opponent changes at every step. Gradients are clipped so rarely that
+# the R1 penalty, which comes every 16 steps and is then large, does not slow the generator.
+_GAN_OPTIMIZER: dict[str, Any] = {
+    "betas": (0.0, 0.99), "weight_decay": 0.0, "max_grad_norm": 100.0, "ema_decay": 0.99,
+}  # fmt: skip
 
-SMOKE_MODELS: dict[str, Any] = {}
-SMOKE_TRAINING: dict[str, TrainConfig] = {}
+MODELS: dict[str, Any] = {"gan": GANConfig()}
+TRAINING: dict[str, TrainConfig] = {
+    "gan": TrainConfig(steps=4000, batch_size=32, lr=1e-3, **_GAN_OPTIMIZER),
+}
+
+SMOKE_MODELS: dict[str, Any] = {
+    "gan": GANConfig(text_length=48, noise=8, width=8, text_width=16, text_layers=1, heads=2),
+}
+SMOKE_TRAINING: dict[str, TrainConfig] = {
+    "gan": TrainConfig(steps=6, batch_size=4, warmup_steps=2, **_GAN_OPTIMIZER),
+}

@@ -3,6 +3,7 @@
     dVAE     crowded pictures, no captions
     prior    the codes of pictures, and their captions, a few of them left out for guidance
     CLIP     pictures and captions, with hard negatives: the same words with another meaning
+    GAN      pictures, captions, and wrong captions
 
 Row r of a batch of n at a step is example step · n + r of an endless source, so any step can be
 replayed, and it does not matter which process computes which rows.
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from minidalle.baselines.gan import GAN
 from minidalle.clip import CLIP, contrastive_loss
 from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, tau_at
@@ -149,3 +151,20 @@ def contrastive_batch(
     captions = list(found)[:n]
     order = np.random.default_rng(step).permutation(n)
     return [found[captions[j]] for j in order], [captions[j] for j in order]
+
+
+def gan_objective(
+    source: Source, tokenizer: Tokenizer, config: TrainConfig, device: torch.device
+) -> Objective:
+    """The losses of both networks on pictures, their captions, and wrong captions of them."""
+
+    def objective(model: GAN, step: int, progress: float, rows: range) -> NamedTuple:
+        c, examples = model.config, [step * config.batch_size + row for row in rows]
+        pictures = [source.training_image(i, colour_jitter=False) for i in examples]
+        captions = [source.training_caption(i, colour_jitter=False) for i in examples]
+        wrong = [source.mismatched_caption(i) for i in examples]
+        text = tokenizer.batch(captions + wrong, c.text_length).to(device)  # 2b T
+        penalise = (step + 1) % c.r1_every == 0
+        return model(to_tensor(pictures, device), *text.chunk(2), with_r1=penalise)
+
+    return objective
