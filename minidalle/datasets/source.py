@@ -50,6 +50,10 @@ class Source(Protocol):
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         """Picture i for the prior, with colour jitter if asked for and supported."""
 
+    def mismatched_caption(self, i: int) -> str:
+        """A wrong caption of training picture i, for the GAN: one fact changed, if the source can,
+        else the caption of another picture."""
+
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
         """Training pair i for CLIP, and its hard negatives if the source has any.
 
@@ -91,6 +95,11 @@ class FolderSource:
 
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         return self.image("train", i)  # without jitter, since captions may state colours
+
+    def mismatched_caption(self, i: int) -> str:
+        own = self.caption("train", i)
+        others = (self.caption("train", i + k) for k in range(1, 100))
+        return next((caption for caption in others if caption != own), own)
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
         return [(self.caption("train", i), self.image("train", i))]

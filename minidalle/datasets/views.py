@@ -58,6 +58,9 @@ class View:
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         return self.source.training_image(i, colour_jitter=colour_jitter)
 
+    def mismatched_caption(self, i: int) -> str:
+        return self.source.mismatched_caption(i)
+
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
         return self.source.contrastive_pairs(i, swaps_only=swaps_only)
 
@@ -79,6 +82,9 @@ class HeldOut(View):
 
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         return self.source.image("validation", i)
+
+    def mismatched_caption(self, i: int) -> str:
+        return bilingual_caption(self.source, "validation", i + 1)
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
         return [(bilingual_caption(self.source, "validation", i), self.crowded_image(i))]
@@ -109,6 +115,9 @@ class Limited(View):
 
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         return self.source.training_image(i % self.n, colour_jitter=False)
+
+    def mismatched_caption(self, i: int) -> str:
+        return self.source.mismatched_caption(i % self.n)
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
         i %= self.n
@@ -187,6 +196,9 @@ class Replayed(View):
 
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         return self._at(i).training_image(i, colour_jitter=False)
+
+    def mismatched_caption(self, i: int) -> str:
+        return self._at(i).mismatched_caption(i)
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
         # In a batch of swapped pairs alone there would be none of the new pictures.

@@ -3,12 +3,19 @@
 from typing import Any
 
 from minidalle.baselines.encoder_decoder import EncoderDecoderConfig
+from minidalle.baselines.gan import GANConfig
 from minidalle.baselines.masked import MaskedConfig
+from minidalle.baselines.unclip import UnCLIPConfig
 from minidalle.training.trainer import TrainConfig
 
 PRIOR_OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.96), "weight_decay": 2e-2}
 _CODES: dict[str, Any] = {"batch_size": 16, "lr": 3e-3, "muon_lr": 0.02, **PRIOR_OPTIMIZER}
-_SMOKE: dict[str, Any] = {**_CODES, "steps": 6, "batch_size": 4, "lr": 1e-3, "warmup_steps": 2}
+# Without momentum, since the opponent changes at every step. Gradients are clipped so rarely that
+# the R1 penalty, which comes every 16 steps and is then large, does not slow the generator.
+_GAN: dict[str, Any] = {
+    "betas": (0.0, 0.99), "weight_decay": 0.0, "max_grad_norm": 100.0, "ema_decay": 0.99,
+}  # fmt: skip
+_SMOKE: dict[str, Any] = {"steps": 6, "batch_size": 4, "lr": 1e-3, "warmup_steps": 2}
 
 MODELS: dict[str, Any] = {
     # As many parameters as the prior of class, within 5 %.
@@ -16,10 +23,16 @@ MODELS: dict[str, Any] = {
         width=128, encoder_layers=1, decoder_layers=4, heads=4, look_size=48
     ),
     "masked": MaskedConfig(width=128, layers=6, heads=4, look_size=48),
+    "gan": GANConfig(),
+    "unclip": UnCLIPConfig(),
 }
 TRAINING: dict[str, TrainConfig] = {
     "encoder_decoder": TrainConfig(steps=3500, **_CODES),
     "masked": TrainConfig(steps=3000, **_CODES),
+    "gan": TrainConfig(steps=4000, batch_size=32, lr=1e-3, **_GAN),
+    "unclip": TrainConfig(
+        steps=5000, batch_size=24, lr=2e-3, muon_lr=0.02, weight_decay=1e-2, ema_decay=0.995
+    ),
 }
 
 SMOKE_MODELS: dict[str, Any] = {
@@ -27,8 +40,14 @@ SMOKE_MODELS: dict[str, Any] = {
         text_length=48, width=32, encoder_layers=1, decoder_layers=2, heads=2, look_size=48
     ),
     "masked": MaskedConfig(text_length=48, width=32, layers=2, heads=2, look_size=48),
+    "gan": GANConfig(text_length=48, noise=8, width=8, text_width=16, text_layers=1, heads=2),
+    "unclip": UnCLIPConfig(
+        text_length=48, width=32, layers=1, text_layers=1, heads=2, prior_width=32, prior_layers=1
+    ),
 }
 SMOKE_TRAINING: dict[str, TrainConfig] = {
-    "encoder_decoder": TrainConfig(**_SMOKE),
-    "masked": TrainConfig(**_SMOKE),
+    "encoder_decoder": TrainConfig(**{**_CODES, **_SMOKE}),
+    "masked": TrainConfig(**{**_CODES, **_SMOKE}),
+    "gan": TrainConfig(**{**_GAN, **_SMOKE}),
+    "unclip": TrainConfig(**_SMOKE, muon_lr=0.02),
 }

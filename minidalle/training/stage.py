@@ -78,6 +78,13 @@ def code_config(given: Inputs, name: str) -> Any:
     )  # fmt: skip
 
 
+def picture_config(given: Inputs, name: str) -> Any:
+    """The preset's config of a model of captions and pixels, with their sizes."""
+    assert given.tokenizer
+    config, vocab_size = given.preset.models[name], given.tokenizer.vocab_size
+    return replace(config, vocab_size=vocab_size, image_size=given.source.size)
+
+
 def code_options(given: Inputs, name: str) -> dict[str, Any]:
     """How the batches of a model are made (`objectives.captioned_codes`)."""
     preset = given.preset

@@ -8,6 +8,7 @@ To add a model, write its row; the rows of the baselines are in `baseline_stages
 """
 
 from dataclasses import replace
+from functools import partial
 
 from minidalle.clip import CLIP, CLIPConfig
 from minidalle.dvae import DVAE, DVAEConfig
@@ -16,7 +17,7 @@ from minidalle.tensors import to_tensor
 from minidalle.training.baseline_stages import BASELINES
 from minidalle.training.growing import grow_clip, grow_dvae, grow_prior
 from minidalle.training.objectives import clip_objective, dvae_objective, prior_objective
-from minidalle.training.stage import Inputs, Stage, code_config, code_options, set_looks
+from minidalle.training.stage import Inputs, Stage, code_config, code_options, picture_config, set_looks
 from minidalle.training.trainer import Objective, TrainConfig
 
 MAX_K_MEANS_IMAGES = 2500  # in which the dVAE's prototypes are found: two per code, at most these
@@ -28,14 +29,6 @@ def _configure_dvae(given: Inputs) -> DVAEConfig:
 
 def _configure_prior(given: Inputs) -> PriorConfig:
     return code_config(given, "prior")
-
-
-def _configure_clip(given: Inputs) -> CLIPConfig:
-    assert given.tokenizer
-    return replace(
-        given.preset.models["clip"], vocab_size=given.tokenizer.vocab_size,
-        image_size=given.source.size,
-    )  # fmt: skip
 
 
 def _prepare_dvae(model: DVAE, given: Inputs) -> None:
@@ -75,7 +68,7 @@ BUNDLE_STAGES = {
         objective=_prior_objective, prepare=set_looks, grow=grow_prior,
     ),
     "clip": Stage(
-        needs=("tokenizer", "dvae"), model=CLIP, config=CLIPConfig, configure=_configure_clip,
+        needs=("tokenizer", "dvae"), model=CLIP, config=CLIPConfig, configure=partial(picture_config, name="clip"),
         objective=_clip_objective, grow=grow_clip, min_batch_size=2, distinct_captions=True,
     ),
 }  # fmt: skip

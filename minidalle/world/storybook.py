@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidalle.world.captions import CaptionDetail, describe
+from minidalle.world.captions import CaptionDetail, describe, parse
+from minidalle.world.judge import holds
 from minidalle.world.negatives import one_fact_changed, swapped
 from minidalle.world.scenes import (
     Scene,
@@ -91,6 +92,18 @@ class Storybook:
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
         """Picture of training scene i: uint8, size × size × 3."""
         return render(self.training_scene(i, colour_jitter=colour_jitter), self.size)
+
+    def mismatched_caption(self, i: int) -> str:
+        """Caption of training scene i with one fact changed: it is wrong for the picture."""
+        scene, language = self.scene("train", i), LANGUAGES[i % len(LANGUAGES)]
+        others = (one_fact_changed(scene, f"{i} {attempt}") for attempt in range(100))
+        captions = (
+            describe(other, language, f"train {self.seed} {i}", TRAIN_DETAIL)
+            for other in others
+            if other is not None
+        )
+        # A caption that leaves the changed fact open is right.
+        return next(c for c in captions if not holds(parse(c), scene.facts).right)
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> list[tuple[str, np.ndarray]]:
         """Training pair i and a hard negative: the same scene swapped, or with one fact changed.

@@ -21,6 +21,7 @@ E = "baselines/encoder_decoder"
 Q, D, S = "quantize", "dvae", "sampling"
 K, C, R = "tokenizer", "clip", "training/trainer"
 M, MS, MT = "baselines/masked", "baselines/masked_sampling", "baselines/masked"
+G, V = "baselines/gan", "baselines/adversarial"
 
 FAULTS = [
     # --- attention and its masks
@@ -207,6 +208,43 @@ FAULTS = [
           "training/run"),
     Fault("a held-out colour by colour jitter", "world/scenes",
           "mixtures(tuple(UNSEEN_COLOURS[thing.kind]))", "mixtures(())", "world/storybook"),
+    # --- the GAN
+    Fault("the generator's loss trains the discriminator", G, "constant = {name: p.detach() for",
+          "constant = {name: p for", G),
+    Fault("the discriminator's loss trains the generator", G,
+          "torch.cat([images, fakes.detach()])", "torch.cat([images, fakes])", G),
+    Fault("shares of fakes and mismatches swapped", G, "1 - c.fake_share)", "c.fake_share)", G),
+    Fault("mismatches scored with the right caption", G,
+          "d.score(features[: len(images)], wrong_captions)",
+          "d.score(features[: len(images)], captions)", G),
+    Fault("the penalty on fakes", G, "r1_penalty(lambda x: d(x, captions), images)",
+          "r1_penalty(lambda x: d(x, captions), fakes)", G),
+    Fault("a rare penalty that counts once", G, "c.r1_weight * c.r1_every *", "c.r1_weight *", G),
+    Fault("modulation around zero", G, "(1 + gain) * self.norm(x)", "gain * self.norm(x)", G),
+    Fault("padding in the mean of the words", G, "is_word = (text < self.num_words)",
+          "is_word = (text >= 0)", G),
+    Fault("what captions share is kept", G, "return self.norm((y * is_word)",
+          "return ((y * is_word)", G),
+    Fault("a generator without its caption", G, "fakes = self.generator(given,",
+          "fakes = self.generator(0 * given,", G),
+    Fault("both networks at one rate", R, '"lr": config.lr * ratio}', '"lr": config.lr}',
+          R),
+    Fault("right captions given as wrong", "training/objectives",
+          "wrong = [source.mismatched_caption(i)",
+          "wrong = [source.training_caption(i, colour_jitter=False)", G),
+    Fault("a caption that leaves the changed fact open", "world/storybook",
+          "if not holds(parse(c), scene.facts).right)", "if c)", "world/storybook"),
+    Fault("the discriminator minimises the value", V,
+          "F.softplus(-real).mean() + F.softplus(fake).mean()",
+          "-F.softplus(-real).mean() - F.softplus(fake).mean()", V),
+    Fault("a generator that saturates", V, "AdversarialLosses(F.softplus(-fake).mean(),",
+          "AdversarialLosses(-F.softplus(fake).mean(),", V),
+    Fault("a hinge without a margin", V, "F.relu(1 - real).mean()", "F.relu(-real).mean()", V),
+    Fault("a norm per batch, not per picture", V, ".norm(dim=1) - 1)", ".norm() - 1)", V),
+    Fault("a penalty that is measured and not felt", V, "create_graph=True", "retain_graph=True",
+          V),
+    Fault("a cooperative loss that is none", V, "total = weight * F.softplus(fake).mean() + value",
+          "total = weight * F.softplus(fake).mean() - value", V),
     # --- files
     Fault("a changed file is replaced", "files", "wrong = sorted(present - ours)",
           "wrong = list[str]()", "files"),

@@ -508,7 +508,7 @@ def test_a_preset_changed_for_some_stages_or_all():
     assert [changed.training[name].accumulate for name in MODELS] == [2, 2, 1]
     assert {changed.training[name].batch_size for name in MODELS} == {8}
     assert changed.training["clip"].lr == SMOKE.training["clip"].lr
-    with pytest.raises(MinidalleError, match="--lr is for one stage, dvae, prior, clip, and not"):
+    with pytest.raises(MinidalleError, match=r"--lr is for one stage, dvae, prior, clip.* and not"):
         SMOKE.with_training("all", lr=0.1)
 
 
@@ -535,6 +535,17 @@ def test_a_folder_shows_every_training_pair_once_an_epoch():
     assert {source.caption("validation", i) for i in range(9)} == {"picture 2", "picture 6"}
     assert shown != [int(FolderSource(Shelf(), 1).image("train", i)[0, 0, 0]) for i in range(28)]
     assert len(FolderSource(Shelf(validation=())).image("validation", 3)) == 8  # never an empty one
+
+
+def test_a_folders_wrong_captions_are_those_of_other_pictures():
+    """Catches a picture's own caption given as wrong, and a search without end for another."""
+    source = FolderSource(Shelf())
+    for i in range(28):
+        wrong = source.mismatched_caption(i)
+        assert wrong != source.caption("train", i)
+        assert wrong in {source.caption("train", k) for k in range(7)}
+    same = FolderSource(Shelf(caption="always the same"))
+    assert same.mismatched_caption(0) == "always the same"
 
 
 def test_clip_says_when_there_are_too_few_captions(tmp_path):

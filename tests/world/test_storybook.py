@@ -20,6 +20,7 @@ from minidalle.world.facts import (
     Thing,
     mutations,
 )
+from minidalle.world.judge import holds
 from minidalle.world.layouts import CELLS, SPAN, centre, lone, overlap, pair, relate
 from minidalle.world.negatives import one_fact_changed, swapped
 from minidalle.world.paints import NUM_SHADES, SHADES, nearest_colour, nearest_shade
@@ -354,6 +355,22 @@ def test_contrastive_pairs_are_two_pictures_with_two_captions():
                 assert not np.array_equal(image, second)
                 both += one != other
     assert both > 190
+
+
+@pytest.mark.parametrize("lone", [False, True])
+def test_mismatched_captions_are_wrong(lone):
+    """Catches a changed fact that the caption leaves open, so that it is right as before, and a
+    wrong caption that differs in language or in much more than one fact."""
+    book, agreed, stated = Storybook(lone=lone), 0, 0
+    for i in range(200):
+        scene, caption = book.scene("train", i), book.mismatched_caption(i)
+        verdict = holds(parse(caption), scene.facts)
+        assert not verdict.right
+        assert caption == book.mismatched_caption(i)
+        assert caption.isascii() == (i % 2 == 0)
+        agreed += sum(verdict.facts.values())
+        stated += len(verdict.facts)
+    assert agreed > 0.5 * stated
 
 
 # --- Drawings -------------------------------------------------------------------------------------
