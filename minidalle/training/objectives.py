@@ -3,6 +3,7 @@
     dVAE     crowded pictures, no captions
     prior    the codes of pictures, and their captions, a few of them left out for guidance
     CLIP     pictures and captions, with hard negatives: the same words with another meaning
+    unCLIP   pictures, their captions, and CLIP's vectors of them
 
 Row r of a batch of n at a step is example step · n + r of an endless source, so any step can be
 replayed, and it does not matter which process computes which rows.
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from minidalle.baselines.unclip import UnCLIP
 from minidalle.clip import CLIP, contrastive_loss
 from minidalle.datasets.source import Source
 from minidalle.dvae import DVAE, tau_at
@@ -149,3 +151,27 @@ def contrastive_batch(
     captions = list(found)[:n]
     order = np.random.default_rng(step).permutation(n)
     return [found[captions[j]] for j in order], [captions[j] for j in order]
+
+
+def unclip_objective(
+    source: Source,
+    clip: CLIP,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    text_length: int,
+) -> Objective:
+    """The losses of unCLIP's prior and decoder on pictures, captions of `text_length` tokens, and
+    the vectors that a trained CLIP gives these pictures."""
+
+    def objective(model: UnCLIP, step: int, progress: float, rows: range) -> NamedTuple:
+        examples = [step * config.batch_size + row for row in rows]
+        pictures = [source.training_image(i, colour_jitter=False) for i in examples]
+        captions = [source.training_caption(i, colour_jitter=False) for i in examples]
+        images = to_tensor(pictures, device)
+        with torch.no_grad():
+            vectors = clip.encode_image(images)
+        return model(images, tokenizer.batch(captions, text_length).to(device), vectors)
+
+    return objective
