@@ -19,6 +19,7 @@ class Fault(NamedTuple):
 A, P, T = "attention", "prior", "transformer"
 Q, D, S = "quantize", "dvae", "sampling"
 K, C, R = "tokenizer", "clip", "training/trainer"
+FLOW, NETS, UNCLIP = "baselines/flow", "baselines/denoisers", "baselines/unclip"
 
 FAULTS = [
     # --- attention and its masks
@@ -178,6 +179,47 @@ FAULTS = [
           "training/run"),
     Fault("a held-out colour by colour jitter", "world/scenes",
           "mixtures(tuple(UNSEEN_COLOURS[thing.kind]))", "mixtures(())", "world/storybook"),
+    # --- unCLIP and its flows
+    Fault("a flow from data to noise", FLOW, "(1 - t) * noise + t * x", "t * noise + (1 - t) * x",
+          FLOW),
+    Fault("a path whose squares add up to one", FLOW, "return (1 - t) * noise + t * x",
+          "return (1 - t**2).sqrt() * noise + t * x", FLOW),
+    Fault("the loss of x, not of the velocity", FLOW,
+          "((prediction - x) / _beside(remaining, x)).square()", "(prediction - x).square()", FLOW),
+    Fault("the first row is always nearest to noise", FLOW, "torch.randperm(n, device=device)",
+          "torch.arange(n, device=device)", FLOW),
+    Fault("Euler asks for the time before", FLOW, "(len(x),), i / steps)",
+          "(len(x),), max(0, i - 1) / steps)", FLOW),
+    Fault("Euler's steps are too short", FLOW, "velocity(denoiser(x, t), x, t) / steps",
+          "velocity(denoiser(x, t), x, t) / (steps + 1)", FLOW),
+    Fault("a flow guided away from its condition", FLOW, "uncond + guidance * (cond - uncond)",
+          "cond + guidance * (uncond - cond)", FLOW),
+    Fault("shift and scale swapped", NETS, "shift, scale, gate = modulation",
+          "scale, shift, gate = modulation", UNCLIP),
+    Fault("gates that start open", NETS, "return x + gate * layer(",
+          "return x + (1 + gate) * layer(", UNCLIP),
+    Fault("patches unfolded column by column", NETS, '"b (h w) (c p q) -> b c (h p) (w q)"',
+          '"b (w h) (c p q) -> b c (h p) (w q)"', UNCLIP),
+    Fault("padding is read", NETS, "F.pad(is_word[:, :length],",
+          "F.pad(torch.ones_like(is_word[:, :length]),", UNCLIP),
+    Fault("caption and vector are dropped together", UNCLIP,
+          "keep_vector = (case == BOTH) | (case == VECTOR_ALONE)",
+          "keep_vector = (case == BOTH) | (case == CAPTION_ALONE)", UNCLIP),
+    Fault("the prior loses its caption with the decoder", UNCLIP,
+          "(case != NEITHER)[:, None, None]", "keep_caption[:, None, None]", UNCLIP),
+    Fault("sampled vectors stay standardised", UNCLIP,
+          "F.normalize(z * self.vector_std + self.vector_mean, dim=-1)", "F.normalize(z, dim=-1)",
+          UNCLIP),
+    Fault("pictures learnt in [0, 1] and drawn from [-1, 1]", UNCLIP, "2 * images - 1", "images",
+          UNCLIP),
+    Fault("a straight line between two vectors", UNCLIP, "torch.atan2(across.norm(), a @ b)",
+          "across.norm()", UNCLIP),
+    Fault("the noise changes along an interpolation", UNCLIP,
+          "torch.Generator().manual_seed(seed) for _ in range(n)",
+          "torch.Generator().manual_seed(seed + i) for i in range(n)", UNCLIP),
+    Fault("a drawing without a caption reads it", UNCLIP,
+          "self.encode_text(text if use_caption else self.empty_caption)", "self.encode_text(text)",
+          UNCLIP),
     # --- files
     Fault("a changed file is replaced", "files", "wrong = sorted(present - ours)",
           "wrong = list[str]()", "files"),
