@@ -13,7 +13,7 @@ from minidalle.cli.main import main
 from minidalle.errors import MinidalleError
 from minidalle.files import MANIFEST, to_json, write_directory
 from minidalle.sampling import SamplingConfig
-from minidalle.training.trainer import TrainConfig
+from minidalle.training.config import TrainConfig
 
 
 def forged(bundle, folder, **changes):

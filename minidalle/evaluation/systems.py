@@ -12,7 +12,7 @@ All are trained in one run directory, on the same pictures, captions, tokenizer 
 import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from einops import rearrange
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from minidalle.baselines.encoder_decoder import EncoderDecoder
 from minidalle.baselines.gan import GAN
-from minidalle.baselines.masked import Masked, sample_masked
+from minidalle.baselines.masked import Masked
+from minidalle.baselines.masked_sampling import sample_masked
 from minidalle.baselines.unclip import UnCLIP
 from minidalle.dvae import DVAE
 from minidalle.prior import Prior
@@ -40,7 +41,7 @@ NAMES = {
 }
 FILES = {  # of the lesson and the baselines, for lines of code
     "prior": ("attention", "transformer", "prior", "sampling"),
-    "masked": ("attention", "transformer", "baselines/masked"),
+    "masked": ("attention", "transformer", "baselines/masked", "baselines/masked_sampling"),
     "encoder_decoder": ("attention", "transformer", "baselines/encoder_decoder", "sampling"),
     "gan": ("transformer", "attention", "baselines/gan", "baselines/adversarial"),
     "unclip": ("attention", "baselines/flow", "baselines/denoisers", "baselines/unclip"),
@@ -73,12 +74,12 @@ def trained_systems(run: TrainingRun) -> Iterator[System]:
 def _draw(run: TrainingRun, model: nn.Module) -> Callable[[str, int, int], Tensor]:
     """How a model draws n pictures of a caption, with its own default settings."""
     tokenizer, device, sampling = run.tokenizer(), run.device, run.preset.sampling
-    dvae = run.model("dvae")
+    dvae, config = run.model("dvae"), cast(Any, model.config)
     assert isinstance(dvae, DVAE)
 
     @torch.no_grad()
     def draw(caption: str, n: int, seed: int) -> Tensor:
-        length = model.config.text_length  # type: ignore[union-attr]
+        length = config.text_length
         text = tokenizer.batch([caption], length).to(device)
         uncond = tokenizer.empty_captions(1, length).to(device)
         generators = candidate_generators(seed, n)

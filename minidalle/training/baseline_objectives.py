@@ -18,8 +18,9 @@ from minidalle.clip import CLIP
 from minidalle.datasets.source import Source
 from minidalle.tensors import to_tensor
 from minidalle.tokenizer import Tokenizer
+from minidalle.training.config import TrainConfig
 from minidalle.training.objectives import CodeBatches
-from minidalle.training.trainer import Objective, TrainConfig
+from minidalle.training.trainer import Objective
 
 
 def encoder_decoder_objective(batch: CodeBatches) -> Objective:

@@ -6,7 +6,7 @@ from minidalle.baselines.encoder_decoder import EncoderDecoderConfig
 from minidalle.baselines.gan import GANConfig
 from minidalle.baselines.masked import MaskedConfig
 from minidalle.baselines.unclip import UnCLIPConfig
-from minidalle.training.trainer import TrainConfig
+from minidalle.training.config import TrainConfig
 
 PRIOR_OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.96), "weight_decay": 2e-2}
 _CODES: dict[str, Any] = {"batch_size": 16, "lr": 3e-3, "muon_lr": 0.02, **PRIOR_OPTIMIZER}

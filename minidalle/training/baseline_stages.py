@@ -20,9 +20,17 @@ from minidalle.training.baseline_objectives import (
     masked_objective,
     unclip_objective,
 )
+from minidalle.training.config import TrainConfig
 from minidalle.training.objectives import CodeBatches, captioned_codes
-from minidalle.training.stage import Inputs, Stage, code_config, code_options, picture_config, set_looks
-from minidalle.training.trainer import Objective, TrainConfig
+from minidalle.training.stage import (
+    Inputs,
+    Stage,
+    code_config,
+    code_options,
+    picture_config,
+    set_looks,
+)
+from minidalle.training.trainer import Objective
 
 STATISTICS_IMAGES = 512  # whose CLIP vectors unCLIP is standardised by: deviations to 3 %
 

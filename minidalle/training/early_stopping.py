@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from minidalle.datasets.views import HeldOut
 from minidalle.errors import MinidalleError
 from minidalle.training import distributed
+from minidalle.training.config import TrainConfig
 from minidalle.training.stage import Inputs, Stage
-from minidalle.training.trainer import Record, TrainConfig
+from minidalle.training.trainer import Record
 
 MAX_VALIDATION = 256  # held-out examples per look
 

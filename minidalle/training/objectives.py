@@ -26,7 +26,8 @@ from minidalle.prior import Prior, joint_loss
 from minidalle.tensors import to_tensor
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import distributed
-from minidalle.training.trainer import Objective, TrainConfig
+from minidalle.training.config import TrainConfig
+from minidalle.training.trainer import Objective
 
 SWAPS_ONLY_UNTIL = 0.4  # share of CLIP's training that shows nothing but swapped pairs
 

@@ -16,7 +16,7 @@ from minidalle.prior import PriorConfig
 from minidalle.sampling import SamplingConfig
 from minidalle.training import baseline_presets
 from minidalle.training.baseline_presets import PRIOR_OPTIMIZER
-from minidalle.training.trainer import TrainConfig
+from minidalle.training.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

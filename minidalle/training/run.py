@@ -31,6 +31,7 @@ from minidalle.pipeline import WORD
 from minidalle.tensors import pick_device
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import checkpoint, distributed
+from minidalle.training.config import TrainConfig
 from minidalle.training.early_stopping import EarlyStopping, validation_loss
 from minidalle.training.growing import grow_tokenizer
 from minidalle.training.identity import check_checkpoint, check_identity, weights_digest
@@ -38,7 +39,7 @@ from minidalle.training.log import LOG_EVERY, append_record, start_log
 from minidalle.training.presets import Preset
 from minidalle.training.stage import Inputs
 from minidalle.training.stages import STAGES
-from minidalle.training.trainer import Objective, Record, TrainConfig, TrainState, fit
+from minidalle.training.trainer import Objective, Record, TrainState, fit
 
 SAVE_EVERY = 500  # steps between two checkpoints
 

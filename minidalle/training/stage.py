@@ -12,8 +12,9 @@ from minidalle.dvae import DVAE
 from minidalle.errors import MinidalleError
 from minidalle.tokenizer import Tokenizer
 from minidalle.training import distributed
+from minidalle.training.config import TrainConfig
 from minidalle.training.presets import Preset
-from minidalle.training.trainer import Objective, TrainConfig
+from minidalle.training.trainer import Objective
 
 
 class Inputs(NamedTuple):

@@ -15,10 +15,18 @@ from minidalle.dvae import DVAE, DVAEConfig
 from minidalle.prior import Prior, PriorConfig
 from minidalle.tensors import to_tensor
 from minidalle.training.baseline_stages import BASELINES
+from minidalle.training.config import TrainConfig
 from minidalle.training.growing import grow_clip, grow_dvae, grow_prior
 from minidalle.training.objectives import clip_objective, dvae_objective, prior_objective
-from minidalle.training.stage import Inputs, Stage, code_config, code_options, picture_config, set_looks
-from minidalle.training.trainer import Objective, TrainConfig
+from minidalle.training.stage import (
+    Inputs,
+    Stage,
+    code_config,
+    code_options,
+    picture_config,
+    set_looks,
+)
+from minidalle.training.trainer import Objective
 
 MAX_K_MEANS_IMAGES = 2500  # in which the dVAE's prototypes are found: two per code, at most these
 
@@ -68,8 +76,9 @@ BUNDLE_STAGES = {
         objective=_prior_objective, prepare=set_looks, grow=grow_prior,
     ),
     "clip": Stage(
-        needs=("tokenizer", "dvae"), model=CLIP, config=CLIPConfig, configure=partial(picture_config, name="clip"),
-        objective=_clip_objective, grow=grow_clip, min_batch_size=2, distinct_captions=True,
+        needs=("tokenizer", "dvae"), model=CLIP, config=CLIPConfig,
+        configure=partial(picture_config, name="clip"), objective=_clip_objective, grow=grow_clip,
+        min_batch_size=2, distinct_captions=True,
     ),
 }  # fmt: skip
 STAGES = {**BUNDLE_STAGES, **BASELINES}

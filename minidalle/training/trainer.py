@@ -12,7 +12,6 @@ reseeded every step, so a run that is stopped and resumed ends bit for bit like 
 import copy
 import json
 import math
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,51 +28,16 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from minidalle.bundle import load_weights
-from minidalle.errors import MinidalleError, check_fields
+from minidalle.errors import MinidalleError
 from minidalle.tensors import autocast, out_of_memory
 from minidalle.training import distributed
-from minidalle.training.muon import Muon
+from minidalle.training.config import TrainConfig
+from minidalle.training.optimizers import make_optimizers
 
 # (model, step, progress 0..1, rows of the batch) → losses. Of a batch of n at a step, row r is
 # training example step · n + r.
 Objective = Callable[[Any, int, float, range], NamedTuple]
-BLOCKS = re.compile(r"\bblocks\.|\bpath\.")  # of the transformer, and of the dVAE
 FLAT = StateDictOptions(flatten_optimizer_state_dict=True)  # keys are parameter names
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a model is trained; the family of the paper's settings (appendices A and B)."""
-
-    steps: int  # updates
-    batch_size: int = 64  # examples per update
-    accumulate: int = 1  # microbatches per update and process, to save memory
-    lr: float = 1e-3  # peak learning rate
-    warmup_steps: int = 100  # updates from 0 to the peak
-    final_lr_ratio: float = 0.02  # learning rate at the end of the cosine, as a share of the peak
-    muon_lr: float | None = None  # Muon's peak, for the matrices of residual blocks; None: AdamW
-    betas: tuple[float, float] = (0.9, 0.999)  # AdamW's decay rates of the two moments, 0..1
-    weight_decay: float = 1e-4  # on matrices only; with Muon, on its matrices only
-    max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
-    ema_decay: float = 0.999  # of the running mean of the weights, which is used in the end
-    seed: int = 0  # of weights, data and noise
-    validate_every: int = 0  # updates between two looks at the validation loss; 0: never
-    patience: int = 0  # looks without a lower validation loss that end training; 0: none do
-
-    def __post_init__(self) -> None:
-        check_fields(
-            self, steps=(1, 1e9), batch_size=(1, 1e6), accumulate=(1, 1e6), warmup_steps=(0, 1e9),
-            final_lr_ratio=(0, 1), betas=(0, 1), weight_decay=(0, 1e3), max_grad_norm=(0, 1e9),
-            ema_decay=(0, 1), seed=(0, 2**40), validate_every=(0, 1e9), patience=(0, 1e6),
-        )  # fmt: skip
-        if self.patience and not self.validate_every:
-            raise MinidalleError(
-                "patience counts looks at the validation loss, and there are none: set"
-                " validate_every, to 100 for instance"
-            )
-        for name, value, usual in (("lr", self.lr, 1e-3), ("muon_lr", self.muon_lr, 0.02)):
-            if value is not None and not 0 < value < math.inf:
-                raise MinidalleError(f"{name} must be above 0, got {value}; try {usual}")
 
 
 class Record(NamedTuple):
@@ -101,7 +65,7 @@ class TrainState:
     @classmethod
     def start(cls, model: nn.Module, config: TrainConfig) -> "TrainState":
         ema = copy.deepcopy(model).requires_grad_(False).eval()
-        return cls(model, ema, _optimizers(model, config), config)
+        return cls(model, ema, make_optimizers(model, config), config)
 
     def dump(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Tensors and metadata for `checkpoint.save`."""
@@ -167,41 +131,6 @@ class TrainState:
         if optimizer:
             set_optimizer_state_dict(self.model, self.optimizers, optimizer, options=FLAT)
         self.step = metadata["step"]
-
-
-def _optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, and with `muon_lr` Muon for the matrices inside residual blocks. Norms and biases do
-    not decay.
-
-    A model may have an attribute `lr_ratios`, as the GAN has: shares of AdamW's learning rate, by
-    prefix of a parameter's name.
-    """
-    named = dict(model.named_parameters())
-    blocks = [p for n, p in named.items() if BLOCKS.search(n) and p.ndim >= 2]
-    chosen = {id(p) for p in blocks} if config.muon_lr else set()
-    rest = {n: p for n, p in named.items() if id(p) not in chosen}
-    ratios: dict[str, float] = getattr(model, "lr_ratios", {})
-    ratio_of = {n: next((r for k, r in ratios.items() if n.startswith(k)), 1.0) for n in rest}
-    groups: list[dict[str, Any]] = []
-    for ratio in sorted({1.0, *ratio_of.values()}, reverse=True):
-        members = [p for n, p in rest.items() if ratio_of[n] == ratio]
-        by_decay: list[dict[str, Any]] = [
-            {"params": [p for p in members if p.ndim >= 2]},
-            {"params": [p for p in members if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        groups += [{**group, "lr": config.lr * ratio} for group in by_decay if group["params"]]
-    decay = 0.0 if config.muon_lr else config.weight_decay
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            groups, lr=config.lr, betas=config.betas, eps=1e-8, weight_decay=decay, fused=True
-        )
-    ]
-    if config.muon_lr:
-        optimizers.append(Muon(blocks, lr=config.muon_lr, weight_decay=config.weight_decay))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]  # the peak, which the schedule scales
-    return optimizers
 
 
 def lr_at(step: int, config: TrainConfig) -> float:

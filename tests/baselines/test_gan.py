@@ -12,10 +12,11 @@ from minidalle.baselines.gan import GAN, GANConfig, ModulatedGroupNorm, TextEnco
 from minidalle.errors import MinidalleError
 from minidalle.sampling import candidate_generators
 from minidalle.tokenizer import Tokenizer
-from minidalle.training.objectives import gan_objective
+from minidalle.training.baseline_objectives import gan_objective
+from minidalle.training.config import TrainConfig
 from minidalle.training.presets import preset
 from minidalle.training.run import TrainingRun
-from minidalle.training.trainer import TrainConfig, TrainState, fit
+from minidalle.training.trainer import TrainState, fit
 from minidalle.world.storybook import Storybook
 
 B, T, SIZE = 6, 5, 16

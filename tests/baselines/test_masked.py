@@ -18,9 +18,9 @@ from minidalle.baselines.masked_sampling import HIDDEN, even_order, sample_maske
 from minidalle.errors import MinidalleError
 from minidalle.sampling import SamplingConfig, candidate_generators
 from minidalle.training.baseline_objectives import masked_objective
+from minidalle.training.config import TrainConfig
 from minidalle.training.presets import preset
 from minidalle.training.run import TrainingRun
-from minidalle.training.trainer import TrainConfig
 from minidalle.world.storybook import Storybook
 from tests.test_prior import nll
 from tests.test_sampling import slow_filter, surprise

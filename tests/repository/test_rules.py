@@ -26,10 +26,10 @@ def test_environment_agrees_with_pyproject():
     """A conda user must get the versions that a pip user gets."""
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
-    listed = (extras[name] for name in ("notebooks", "emoji", "test"))
+    listed = (extras[name] for name in ("notebooks", "emoji", "tensorboard", "test"))
     wanted = {bare(r) for r in chain(project["dependencies"], *listed)}
-    wanted -= {"minidalle[notebooks]", "minidalle[emoji]"}  # extras, whose packages are listed
-    wanted = {r.replace("torch", "pytorch", 1) if r.startswith("torch") else r for r in wanted}
+    wanted = {r for r in wanted if not r.startswith("minidalle[")}  # their packages are listed
+    wanted = {r.replace("torch", "pytorch", 1) if r.startswith("torch>") else r for r in wanted}
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     conda = {bare(d) for d in environment["dependencies"] if isinstance(d, str)}
     (pip,) = (d["pip"] for d in environment["dependencies"] if isinstance(d, dict))

@@ -29,7 +29,8 @@ from minidalle.errors import MinidalleError
 from minidalle.files import write_directory
 from minidalle.training import checkpoint
 from minidalle.training.checkpoint import FORMAT, CheckpointDirectory, latest, load, save, steps
-from minidalle.training.trainer import TrainConfig, TrainState, fit
+from minidalle.training.config import TrainConfig
+from minidalle.training.trainer import TrainState, fit
 from tests.test_files import (
     BIG,
     PNG,

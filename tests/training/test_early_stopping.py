@@ -9,11 +9,12 @@ from torch import nn
 from minidalle.errors import MinidalleError
 from minidalle.training import checkpoint
 from minidalle.training import run as module
+from minidalle.training.config import TrainConfig
 from minidalle.training.early_stopping import EarlyStopping, validation_loss
 from minidalle.training.presets import preset
 from minidalle.training.run import TrainingRun
 from minidalle.training.stages import STAGES
-from minidalle.training.trainer import Record, TrainConfig
+from minidalle.training.trainer import Record
 from minidalle.world.storybook import Storybook
 
 SMOKE, CPU = preset("smoke"), torch.device("cpu")

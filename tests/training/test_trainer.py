@@ -16,7 +16,8 @@ from minidalle.errors import MinidalleError
 from minidalle.prior import Prior, PriorConfig
 from minidalle.tensors import pick_device
 from minidalle.training import checkpoint
-from minidalle.training.trainer import TrainConfig, TrainState, fit, lr_at
+from minidalle.training.config import TrainConfig
+from minidalle.training.trainer import TrainState, fit, lr_at
 
 CONFIG = TrainConfig(steps=8, batch_size=4, lr=1e-2, warmup_steps=3)
 

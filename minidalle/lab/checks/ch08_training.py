@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from minidalle.lab.checks.engine import Mistake, Property, Task
-from minidalle.training.trainer import TrainConfig, lr_at
+from minidalle.training.config import TrainConfig
+from minidalle.training.trainer import lr_at
 
 # --- learning_rate --------------------------------------------------------------------------------
 
