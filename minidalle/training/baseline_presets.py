@@ -14,8 +14,9 @@ MODELS: dict[str, Any] = {
     ),
 }
 TRAINING: dict[str, TrainConfig] = {
+    # An update takes 0.8 times as long as the prior's: as many minutes as its 3,000 of class.
     "encoder_decoder": TrainConfig(
-        steps=3500, batch_size=16, lr=3e-3, muon_lr=0.02, warmup_steps=100, **PRIOR_OPTIMIZER
+        steps=3750, batch_size=16, lr=3e-3, muon_lr=0.02, warmup_steps=100, **PRIOR_OPTIMIZER
     ),
 }
 

@@ -508,7 +508,7 @@ def test_a_preset_changed_for_some_stages_or_all():
     assert [changed.training[name].accumulate for name in MODELS] == [2, 2, 1]
     assert {changed.training[name].batch_size for name in MODELS} == {8}
     assert changed.training["clip"].lr == SMOKE.training["clip"].lr
-    with pytest.raises(MinidalleError, match="--lr is for one stage, dvae, prior, clip, .* and not"):
+    with pytest.raises(MinidalleError, match=r"one stage, dvae, prior, clip, .* and not for all"):
         SMOKE.with_training("all", lr=0.1)
 
 
