@@ -27,7 +27,7 @@ MODELS: dict[str, Any] = {
     "unclip": UnCLIPConfig(),
 }
 TRAINING: dict[str, TrainConfig] = {
-    "encoder_decoder": TrainConfig(steps=3500, **_CODES),
+    "encoder_decoder": TrainConfig(steps=3750, **_CODES),  # in the minutes of the prior of class
     "masked": TrainConfig(steps=3000, **_CODES),
     "gan": TrainConfig(steps=4000, batch_size=32, lr=1e-3, **_GAN),
     "unclip": TrainConfig(
