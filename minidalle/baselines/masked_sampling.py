@@ -4,7 +4,9 @@ All codes are hidden at first. A pass predicts every hidden code, draws some, an
 visible for good. After pass t of T there are ⌊cos(πt / 2T) · N⌋ hidden ones left. The order decides
 which codes a pass draws:
 
-    confidence   those of which the model is most sure, once they are drawn (Chang et al. 2022)
+    confidence   those of which the model is most sure once they are drawn, plus Gumbel noise that
+                 fades to nothing (Chang et al. 2022). Without noise the sky and the ground, always
+                 sure, come first, and leave the thing no room.
     even         the next ones of a low-discrepancy sequence, which lie far apart (Besnier et al.
                  2025)
 
@@ -27,6 +29,7 @@ from minidalle.sampling import SamplingConfig, filter_logits
 
 HIDDEN = -1  # in place of a code that is not known
 ORDERS = ("confidence", "even")
+CONFIDENCE_NOISE = 4.5  # scale of the first pass's noise, as in the authors' code; nats
 
 
 def even_order(grid: int) -> Tensor:
@@ -105,15 +108,24 @@ def sample_masked(
         rows = logits.split(hidden.sum(1).tolist())
         for i, (row, generator) in enumerate(zip(rows, generators, strict=True)):
             cells = hidden[i].nonzero()[:, 0].cpu()  # h, of which `row` has the logits, h K
-            if sampling.temperature == 0:
-                drawn = row.argmax(-1)
-            else:
-                drawn = (filter_logits(row, sampling) + gumbel_noise(row, generator)).argmax(-1)
-            sure = row.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
+            drawn = _draw(row, sampling, generator)  # h
+            first = -turn[cells].float()
+            if order == "confidence":
+                first = row.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
+                if sampling.temperature > 0:
+                    scale = CONFIDENCE_NOISE * max(0.0, 1 - (t + 1) / len(left[i]))
+                    first = first + scale * gumbel_noise(first, generator)
             count = len(cells) - left[i][min(t, len(left[i]) - 1)]
-            chosen = (sure if order == "confidence" else -turn[cells]).topk(count).indices
+            chosen = first.topk(count).indices
             codes[i, cells[chosen]] = drawn[chosen].to(codes.device)
         yield codes.clone()
+
+
+def _draw(logits: Tensor, sampling: SamplingConfig, generator: torch.Generator) -> Tensor:
+    """A code for each row of logits, h K → h."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    return (filter_logits(logits, sampling) + gumbel_noise(logits, generator)).argmax(-1)
 
 
 def _check_given(given: Tensor | None, n: int, c: MaskedConfig) -> Tensor:

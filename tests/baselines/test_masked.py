@@ -14,7 +14,13 @@ import torch
 from torch import nn
 
 from minidalle.baselines.masked import Masked, MaskedConfig, MaskedLosses, hidden_cells, window_mask
-from minidalle.baselines.masked_sampling import HIDDEN, even_order, sample_masked, schedule
+from minidalle.baselines.masked_sampling import (
+    CONFIDENCE_NOISE,
+    HIDDEN,
+    even_order,
+    sample_masked,
+    schedule,
+)
 from minidalle.errors import MinidalleError
 from minidalle.sampling import SamplingConfig, candidate_generators
 from minidalle.training.baseline_objectives import masked_objective
@@ -333,27 +339,46 @@ def guided(state, guidance):
 def exact(config, passes, order, given=(HIDDEN,) * N):
     """The probability of each picture, by following all draws of all passes."""
     states, turn = {given: 1.0}, even_order(GRID).tolist()
-    for left in schedule(sum(code == HIDDEN for code in given), passes):
+    lefts = schedule(sum(code == HIDDEN for code in given), passes)
+    for t, left in enumerate(lefts, 1):
         following: dict = {}
         for state, p_state in states.items():
             logits = guided(state, config.guidance)
-            raw = [[math.exp(-nll(row, k)) for k in range(K)] for row in logits]
+            raw = [[-nll(row, k) for k in range(K)] for row in logits]
             rows = [slow_filter(row, config) for row in logits]
             p = [[math.exp(-nll(row, k)) for k in range(K)] for row in rows]
             cells = [i for i, code in enumerate(state) if code == HIDDEN]
             for draw in itertools.product(range(K), repeat=len(cells)):
-                p_draw = math.prod(p[i][k] for i, k in enumerate(draw))
-                if order == "even":
-                    by = sorted(range(len(cells)), key=lambda i: turn.index(cells[i]))
-                else:
-                    by = sorted(range(len(cells)), key=lambda i: -raw[i][draw[i]])
-                new = list(state)
-                for i in by[: len(cells) - left]:
-                    new[cells[i]] = draw[i]
-                following[tuple(new)] = following.get(tuple(new), 0.0) + p_state * p_draw
+                p_draw = p_state * math.prod(p[i][k] for i, k in enumerate(draw))
+                sure = [raw[i][k] for i, k in enumerate(draw)]
+                scale = CONFIDENCE_NOISE * (1 - t / len(lefts))
+                firsts = {tuple(sorted(range(len(cells)), key=lambda i: turn.index(cells[i]))): 1.0}
+                if order == "confidence":
+                    firsts = without_replacement(sure, scale, len(cells) - left)
+                for first, p_first in firsts.items():
+                    new = list(state)
+                    for i in first[: len(cells) - left]:
+                        new[cells[i]] = draw[i]
+                    new_p = following.get(tuple(new), 0.0) + p_draw * p_first
+                    following[tuple(new)] = new_p
         states = following
     found = [states.get(codes, 0.0) for codes in itertools.product(range(K), repeat=N)]
     return torch.tensor(found, dtype=torch.float64)
+
+
+def without_replacement(sure, scale, count):
+    """The k largest of sure + scale · Gumbel noise are drawn one by one without replacement, with
+    weights exp(sure / scale) (Vieira 2014; Kool et al. 2019): the probability of each order."""
+    if scale == 0 or count == len(sure):
+        return {tuple(sorted(range(len(sure)), key=lambda i: -sure[i])): 1.0}
+    found = {}
+    for order in itertools.permutations(range(len(sure)), count):
+        p, weights = 1.0, [math.exp((x - max(sure)) / scale) for x in sure]
+        for i in order:
+            p *= weights[i] / sum(weights)
+            weights[i] = 0.0
+        found[order] = p
+    return found
 
 
 def count(codes):
