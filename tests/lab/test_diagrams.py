@@ -16,7 +16,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox
 
 from minidalle.lab import diagrams, figures
-from minidalle.lab.diagrams import attention, contrast, dvae, latent, system, text, transformer
+from minidalle.lab.diagrams import (
+    attention,
+    contrast,
+    dvae,
+    editing,
+    latent,
+    system,
+    text,
+    transformer,
+)
 from minidalle.lab.diagrams.canvas import Box, Canvas, heat, readable
 from minidalle.lab.figures import Picture
 from minidalle.training.presets import FULL
@@ -26,10 +35,13 @@ PARTS = {  # what the alternative text must name
     "bpe_tree": "bytes merge token yellow 红色的熊",
     "clip_towers": "image tower text tower embedding similarities diagonal",
     "error_split": "prior rerank dVAE",
+    "evidence": "kept free noise prior posterior −∞ code σ",
     "guidance": "without the caption guided logits softmax",
     "gumbel_softmax": "logits noise τ softmax mixture one-hot argmax",
+    "hole_in_raster_order": "hole raster order past known candidates weight",
     "kv_cache": "keys values queries scores computed read",
     "nearest_prototype": "square prototypes nearest code decoder neighbours",
+    "noisy_channel": "caption prior codes decoder channel noise Bayes",
     "picture_to_codes": "pixels squares encoder code grid",
     "pipeline": "caption tokenizer tokens prior codes dVAE decoder pictures CLIP ranked",
     "rerank_funnel": "candidates CLIP similarity sorted kept",
@@ -123,8 +135,8 @@ def test_pictures_fit_a_notebook_and_have_alt_text(name):
     assert len(picture.alt) > 100 and picture.alt in repr(picture)
 
 
-def test_there_are_sixteen():
-    assert sorted(PARTS) == diagrams.__all__ and len(PARTS) == 16
+def test_all_of_them_are_listed():
+    assert sorted(PARTS) == diagrams.__all__ and len(PARTS) >= 19
     with pytest.raises(AttributeError, match="no diagram 'gan'"):
         diagrams.gan  # noqa: B018
 
@@ -183,7 +195,7 @@ def test_numbers_follow_the_presets(monkeypatch):
             "clip": replace(FULL.models["clip"], embedding=77),
         },
     )
-    for module in (attention, contrast, dvae, latent, system, text, transformer):
+    for module in (attention, contrast, dvae, editing, latent, system, text, transformer):
         monkeypatch.setattr(module, "FULL", other)
     for name, facts in {
         "stream_and_targets": ("× 1/4", "× 3/4", "N = 64", "c₆₄"),

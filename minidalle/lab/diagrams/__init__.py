@@ -9,6 +9,7 @@ text         bpe_tree, stream_and_targets
 attention    attention_head, stream_masks, kv_cache
 transformer  transformer_block
 contrast     guidance, clip_towers
+editing      evidence, hole_in_raster_order, noisy_channel
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from minidalle.lab.diagrams.attention import attention_head, kv_cache, stream_masks
     from minidalle.lab.diagrams.contrast import clip_towers, guidance
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
+    from minidalle.lab.diagrams.editing import evidence, hole_in_raster_order, noisy_channel
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
     from minidalle.lab.diagrams.system import error_split, pipeline, rerank_funnel
     from minidalle.lab.diagrams.text import bpe_tree, stream_and_targets
@@ -31,10 +33,13 @@ _HOMES = {
     "bpe_tree": "text",
     "clip_towers": "contrast",
     "error_split": "system",
+    "evidence": "editing",
     "guidance": "contrast",
     "gumbel_softmax": "latent",
+    "hole_in_raster_order": "editing",
     "kv_cache": "attention",
     "nearest_prototype": "dvae",
+    "noisy_channel": "editing",
     "picture_to_codes": "dvae",
     "pipeline": "system",
     "rerank_funnel": "system",
@@ -45,10 +50,10 @@ _HOMES = {
     "transformer_block": "transformer",
 }
 __all__ = [
-    "attention_head", "bpe_tree", "clip_towers", "error_split", "guidance", "gumbel_softmax",
-    "kv_cache", "nearest_prototype", "picture_to_codes", "pipeline", "rerank_funnel",
-    "residual_block", "stream_and_targets", "stream_masks", "three_autoencoders",
-    "transformer_block",
+    "attention_head", "bpe_tree", "clip_towers", "error_split", "evidence", "guidance",
+    "gumbel_softmax", "hole_in_raster_order", "kv_cache", "nearest_prototype", "noisy_channel",
+    "picture_to_codes", "pipeline", "rerank_funnel", "residual_block", "stream_and_targets",
+    "stream_masks", "three_autoencoders", "transformer_block",
 ]  # fmt: skip
 
 
