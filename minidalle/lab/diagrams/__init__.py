@@ -9,6 +9,7 @@ text         bpe_tree, stream_and_targets
 attention    attention_head, stream_masks, kv_cache
 transformer  transformer_block
 contrast     guidance, clip_towers
+own_pictures growing, splits_by_concept
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from minidalle.lab.diagrams.contrast import clip_towers, guidance
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
+    from minidalle.lab.diagrams.own_pictures import growing, splits_by_concept
     from minidalle.lab.diagrams.system import error_split, pipeline, rerank_funnel
     from minidalle.lab.diagrams.text import bpe_tree, stream_and_targets
     from minidalle.lab.diagrams.transformer import transformer_block
@@ -31,6 +33,7 @@ _HOMES = {
     "bpe_tree": "text",
     "clip_towers": "contrast",
     "error_split": "system",
+    "growing": "own_pictures",
     "guidance": "contrast",
     "gumbel_softmax": "latent",
     "kv_cache": "attention",
@@ -39,16 +42,17 @@ _HOMES = {
     "pipeline": "system",
     "rerank_funnel": "system",
     "residual_block": "dvae",
+    "splits_by_concept": "own_pictures",
     "stream_and_targets": "text",
     "stream_masks": "attention",
     "three_autoencoders": "latent",
     "transformer_block": "transformer",
 }
 __all__ = [
-    "attention_head", "bpe_tree", "clip_towers", "error_split", "guidance", "gumbel_softmax",
-    "kv_cache", "nearest_prototype", "picture_to_codes", "pipeline", "rerank_funnel",
-    "residual_block", "stream_and_targets", "stream_masks", "three_autoencoders",
-    "transformer_block",
+    "attention_head", "bpe_tree", "clip_towers", "error_split", "growing", "guidance",
+    "gumbel_softmax", "kv_cache", "nearest_prototype", "picture_to_codes", "pipeline",
+    "rerank_funnel", "residual_block", "splits_by_concept", "stream_and_targets", "stream_masks",
+    "three_autoencoders", "transformer_block",
 ]  # fmt: skip
 
 
