@@ -43,13 +43,13 @@ def choose(everything: CaptionedImageFolder, words: set[str], out: Path) -> Capt
 
 
 def plant_faults(folder: CaptionedImageFolder, out: Path) -> None:
-    """Copy a folder to `out` and add what real folders hold: a copy, a scaled copy saved as JPEG, a
+    """Copy a folder to `out` and add what real folders hold: a copy, a copy saved again as JPEG, a
     picture that is not square, half a file, a caption that is too long."""
     shutil.copytree(folder.folder, out)
     names = list(dict.fromkeys(folder.name(i) for i in range(len(folder))))
     two = [np.asarray(Image.open(out / name).convert("RGB")) for name in names[:2]]
     Image.fromarray(np.concatenate(two, 1)).save(out / "IMG_1.png")
-    Image.fromarray(saved_again(two[0])).save(out / "IMG_2.jpg")
+    Image.fromarray(two[0]).save(out / "IMG_2.jpg", quality=60)
     (out / "IMG_3.png").write_bytes((out / names[0]).read_bytes()[:200])
     shutil.copy(out / names[3], out / "IMG_4.png")
     long = "a very, " * 30 + "very long story"
