@@ -42,6 +42,8 @@ FAULTS = [
     Fault("candidates share one cache row in the wrong order", A,
           "self.keys = self.keys.repeat_interleave(n, 0)",
           "self.keys = self.keys.repeat(n, 1, 1, 1)", S),
+    Fault("captions of a batch repeated like candidates", S, "if len(text) < n:  # all candidates",
+          "if True:  # all candidates", S),
     # --- the stack and the prior
     Fault("norm after the sum", T, "x = x + self.dropout(self.attention(self.norm_1(x), mask, "
           "cache, angles))",
