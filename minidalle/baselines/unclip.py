@@ -44,7 +44,7 @@ class UnCLIPConfig:
     layers: int = 6  # of the decoder
     text_layers: int = 2  # of the text encoder
     heads: int = 4
-    channels: int = 96  # of the convolutions around the decoder's transformer
+    channels: int = 96  # of a cell, a quarter of a patch, in the decoder's convolutions
     context: int = 4  # C, tokens that a caption becomes, and a vector too (paper: 4 of a vector)
     prior_width: int = 512  # of the prior's MLP
     prior_layers: int = 3
@@ -60,9 +60,8 @@ class UnCLIPConfig:
             prior_layers=(1, 1000), channels=(2, 65_536), prior_weight=(0, 1e6), shares=(0, 1),
         )  # fmt: skip
         if self.image_size % self.patch or self.patch % 2:
-            raise MinidalleError(
-                f"patch must be even and divide image_size {self.image_size}, got {self.patch}"
-            )
+            size = self.image_size
+            raise MinidalleError(f"patch must be even and divide {size} pixels, got {self.patch}")
         if self.width % (4 * self.heads):
             raise MinidalleError(
                 f"width {self.width} is not a multiple of 4 · heads, {4 * self.heads}; change one"

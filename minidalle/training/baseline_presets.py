@@ -10,13 +10,20 @@ MODELS: dict[str, Any] = {
 }
 TRAINING: dict[str, TrainConfig] = {
     "unclip": TrainConfig(
-        steps=5000, batch_size=24, lr=2e-3, muon_lr=0.02, weight_decay=1e-2, ema_decay=0.995
+        steps=3000, batch_size=24, lr=2e-3, muon_lr=0.02, weight_decay=1e-2, ema_decay=0.995
     ),
 }
 
 SMOKE_MODELS: dict[str, Any] = {
     "unclip": UnCLIPConfig(
-        text_length=48, width=32, layers=1, text_layers=1, heads=2, prior_width=32, prior_layers=1
+        text_length=48,
+        width=32,
+        layers=1,
+        text_layers=1,
+        heads=2,
+        channels=8,
+        prior_width=32,
+        prior_layers=1,
     ),
 }
 SMOKE_TRAINING: dict[str, TrainConfig] = {

@@ -70,7 +70,7 @@ def test_adaptive_norm_starts_as_the_identity():
     torch.manual_seed(0)
     block, x = AdaptiveBlock(16, 2), torch.randn(3, 7, 16)
     assert torch.equal(block(x, torch.randn(3, 1, 16), torch.randn(7, 4)), x)
-    picture, vector = PictureDenoiser(8, 4, 16, 2, 2, 2, 8), VectorDenoiser(E, 16, 2, 32)
+    picture, vector = PictureDenoiser(8, 4, 16, 2, 2, 2, 8), VectorDenoiser(E, 16, 2, 16)
     for network, shape in ((picture, (3, 3, 8, 8)), (vector, (3, E))):
         assert not network(torch.randn(shape), torch.rand(3), torch.randn(3, 2, 16)).any()
 
@@ -107,7 +107,7 @@ def test_the_denoisers_see_input_time_and_context():
     torch.manual_seed(0)
     picture, vector = (
         loud(PictureDenoiser(8, 4, 16, 2, 2, 2, 8)),
-        loud(VectorDenoiser(E, 16, 2, 32)),
+        loud(VectorDenoiser(E, 16, 2, 16)),
     )
     for network, shape in ((picture, (3, 3, 8, 8)), (vector, (3, E))):
         inputs = [torch.randn(shape), torch.rand(3), torch.randn(3, 2, 16)]
@@ -132,6 +132,18 @@ def test_padding_does_not_reach_the_context_tokens():
         changed = text.clone()
         changed[0, position] = (changed[0, position] + 1) % WORDS
         assert ((encoder(changed)[0] - together[0]).abs().amax(-1) > 1e-3).all()
+
+
+def test_context_tokens_are_standardised_over_a_batch():
+    """Catches tokens whose mean hides what differs from one caption to the next."""
+    torch.manual_seed(0)
+    encoder, text = TextEncoder(WORDS, T, 16, 2, 2, 3), torch.randint(WORDS, (64, T))
+    tokens = encoder(text)
+    torch.testing.assert_close(tokens.mean(0), torch.zeros(3, 16), rtol=0, atol=1e-5)
+    torch.testing.assert_close(tokens.var(0, correction=0), torch.ones(3, 16), rtol=0, atol=0.05)
+    for _ in range(150):  # and in use by the running statistics
+        encoder(text)
+    torch.testing.assert_close(encoder.eval()(text), tokens, rtol=0, atol=0.05)
 
 
 # What is left out in training --------------------------------------------------------------------
