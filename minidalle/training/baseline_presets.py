@@ -12,7 +12,8 @@ MODELS: dict[str, Any] = {
     "masked": MaskedConfig(width=128, layers=6, heads=4, look_size=48),
 }
 TRAINING: dict[str, TrainConfig] = {
-    "masked": TrainConfig(steps=3000, batch_size=16, lr=3e-3, **_CODES_OPTIMIZER),
+    # About 15 minutes on two cores: 0.83 s per update on one, and 1.6 times as fast on two.
+    "masked": TrainConfig(steps=1800, batch_size=16, lr=3e-3, **_CODES_OPTIMIZER),
 }
 
 SMOKE_MODELS: dict[str, Any] = {
