@@ -10,8 +10,8 @@ from minidalle.training.config import TrainConfig
 
 PRIOR_OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.96), "weight_decay": 2e-2}
 _CODES: dict[str, Any] = {"batch_size": 16, "lr": 3e-3, "muon_lr": 0.02, **PRIOR_OPTIMIZER}
-# Without momentum, since the opponent changes at every step. Gradients are clipped so rarely that
-# the R1 penalty, which comes every 16 steps and is then large, does not slow the generator.
+# No momentum: the opponent changes at every step. Both networks are clipped by one norm, so a low
+# maximum would let the discriminator's large R1 gradients shrink the generator's.
 _GAN: dict[str, Any] = {
     "betas": (0.0, 0.99), "weight_decay": 0.0, "max_grad_norm": 100.0, "ema_decay": 0.99,
 }  # fmt: skip
@@ -29,7 +29,7 @@ MODELS: dict[str, Any] = {
 TRAINING: dict[str, TrainConfig] = {
     "encoder_decoder": TrainConfig(steps=3750, **_CODES),  # in the minutes of the prior of class
     "masked": TrainConfig(steps=3000, **_CODES),
-    "gan": TrainConfig(steps=4000, batch_size=32, lr=1e-3, **_GAN),
+    "gan": TrainConfig(steps=5500, batch_size=32, lr=1e-3, **_GAN),
     "unclip": TrainConfig(
         steps=5000, batch_size=24, lr=2e-3, muon_lr=0.02, weight_decay=1e-2, ema_decay=0.995
     ),
