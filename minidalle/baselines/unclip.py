@@ -44,6 +44,7 @@ class UnCLIPConfig:
     layers: int = 6  # of the decoder
     text_layers: int = 2  # of the text encoder
     heads: int = 4
+    channels: int = 96  # of a cell, a quarter of a patch, in the decoder's convolutions
     context: int = 4  # C, tokens that a caption becomes, and a vector too (paper: 4 of a vector)
     prior_width: int = 512  # of the prior's MLP
     prior_layers: int = 3
@@ -56,12 +57,11 @@ class UnCLIPConfig:
             self, vocab_size=(1, 1_000_000), text_length=(1, 4096), embedding=(1, 65_536),
             image_size=(1, 4096), patch=(1, 4096), width=(1, 65_536), layers=(1, 1000),
             text_layers=(1, 1000), heads=(1, 1024), context=(1, 4096), prior_width=(1, 65_536),
-            prior_layers=(1, 1000), prior_weight=(0, 1e6), shares=(0, 1),
+            prior_layers=(1, 1000), channels=(2, 65_536), prior_weight=(0, 1e6), shares=(0, 1),
         )  # fmt: skip
-        if self.image_size % self.patch:
-            raise MinidalleError(
-                f"image_size {self.image_size} is not a multiple of patch {self.patch}; change one"
-            )
+        if self.image_size % self.patch or self.patch % 2:
+            size = self.image_size
+            raise MinidalleError(f"patch must be even and divide {size} pixels, got {self.patch}")
         if self.width % (4 * self.heads):
             raise MinidalleError(
                 f"width {self.width} is not a multiple of 4 · heads, {4 * self.heads}; change one"
@@ -94,10 +94,10 @@ class UnCLIP(nn.Module):
         self.text_encoder = TextEncoder(
             c.vocab_size, c.text_length, c.width, c.text_layers, c.heads, c.context
         )
-        self.prior = VectorDenoiser(c.embedding, c.prior_width, c.prior_layers, c.context * c.width)
+        self.prior = VectorDenoiser(c.embedding, c.prior_width, c.prior_layers, c.width)
         self.vector_context = nn.Linear(c.embedding, c.context * c.width)
-        shape = c.image_size, c.patch, c.width, c.layers, c.heads
-        self.decoder = PictureDenoiser(*shape, 2 * c.context)
+        shape = c.image_size, c.patch, c.width, c.layers, c.heads, 2 * c.context, c.channels
+        self.decoder = PictureDenoiser(*shape)
         self.register_buffer("vector_mean", torch.zeros(c.embedding))
         self.register_buffer("vector_std", torch.ones(c.embedding))
         empty = torch.arange(c.vocab_size, c.vocab_size + c.text_length)[None]

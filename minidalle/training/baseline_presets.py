@@ -32,7 +32,7 @@ TRAINING: dict[str, TrainConfig] = {
     "masked": TrainConfig(steps=1800, **_CODES),
     "gan": TrainConfig(steps=5500, batch_size=32, lr=1e-3, **_GAN),
     "unclip": TrainConfig(
-        steps=5000, batch_size=24, lr=2e-3, muon_lr=0.02, weight_decay=1e-2, ema_decay=0.995
+        steps=3000, batch_size=24, lr=2e-3, muon_lr=0.02, weight_decay=1e-2, ema_decay=0.995
     ),
 }
 
@@ -43,7 +43,14 @@ SMOKE_MODELS: dict[str, Any] = {
     "masked": MaskedConfig(text_length=48, width=32, layers=2, heads=2, look_size=48),
     "gan": GANConfig(text_length=48, noise=8, width=8, text_width=16, text_layers=1, heads=2),
     "unclip": UnCLIPConfig(
-        text_length=48, width=32, layers=1, text_layers=1, heads=2, prior_width=32, prior_layers=1
+        text_length=48,
+        width=32,
+        layers=1,
+        text_layers=1,
+        heads=2,
+        channels=8,
+        prior_width=32,
+        prior_layers=1,
     ),
 }
 SMOKE_# Each takes about a quarter of an hour on two cores.

@@ -30,7 +30,7 @@ from minidalle.world.storybook import Storybook
 WORDS, T, E = 11, 5, 6
 TINY = UnCLIPConfig(
     vocab_size=WORDS, text_length=T, embedding=E, image_size=8, patch=4, width=16, layers=2,
-    text_layers=1, heads=2, context=2, prior_width=16, prior_layers=2,
+    text_layers=1, heads=2, context=2, channels=8, prior_width=16, prior_layers=2,
 )  # fmt: skip
 CPU = torch.device("cpu")
 
@@ -70,7 +70,7 @@ def test_adaptive_norm_starts_as_the_identity():
     torch.manual_seed(0)
     block, x = AdaptiveBlock(16, 2), torch.randn(3, 7, 16)
     assert torch.equal(block(x, torch.randn(3, 1, 16), torch.randn(7, 4)), x)
-    picture, vector = PictureDenoiser(8, 4, 16, 2, 2, 2), VectorDenoiser(E, 16, 2, 32)
+    picture, vector = PictureDenoiser(8, 4, 16, 2, 2, 2, 8), VectorDenoiser(E, 16, 2, 16)
     for network, shape in ((picture, (3, 3, 8, 8)), (vector, (3, E))):
         assert not network(torch.randn(shape), torch.rand(3), torch.randn(3, 2, 16)).any()
 
@@ -90,18 +90,25 @@ def test_adaptive_norm_equals_the_formula():
 
 
 def test_folding_and_unfolding_are_inverses():
-    """Catches patches in another order, or with their rows and columns exchanged."""
-    network, images = PictureDenoiser(8, 4, 16, 1, 2, 2), torch.rand(2, 3, 8, 8)
-    folded = network.fold(images)
-    assert folded.shape == (2, 4, 48)
-    assert torch.equal(folded[1, 2], images[1, :, 4:, :4].flatten())
-    assert torch.equal(network.unfold(folded), images)
+    """Catches cells or patches in another order, or with their rows and columns exchanged."""
+    network, images = PictureDenoiser(12, 4, 16, 1, 2, 2, 8), torch.rand(2, 3, 12, 12)
+    cells = network.fold(images)
+    assert cells.shape == (2, 12, 6, 6)
+    assert torch.equal(cells[1, :, 4, 1], images[1, :, 8:10, 2:4].flatten())
+    assert torch.equal(network.unfold(cells), images)
+    patches = network.merge(cells)
+    assert patches.shape == (2, 9, 48)
+    assert torch.equal(patches[1, 6], cells[1, :, 4:, :2].flatten())  # row 2, column 0
+    assert torch.equal(network.split(patches), cells)
 
 
 def test_the_denoisers_see_input_time_and_context():
     """Catches a network that ignores one of the three, and rows that mix."""
     torch.manual_seed(0)
-    picture, vector = loud(PictureDenoiser(8, 4, 16, 2, 2, 2)), loud(VectorDenoiser(E, 16, 2, 32))
+    picture, vector = (
+        loud(PictureDenoiser(8, 4, 16, 2, 2, 2, 8)),
+        loud(VectorDenoiser(E, 16, 2, 16)),
+    )
     for network, shape in ((picture, (3, 3, 8, 8)), (vector, (3, E))):
         inputs = [torch.randn(shape), torch.rand(3), torch.randn(3, 2, 16)]
         y = network(*inputs)
@@ -125,6 +132,18 @@ def test_padding_does_not_reach_the_context_tokens():
         changed = text.clone()
         changed[0, position] = (changed[0, position] + 1) % WORDS
         assert ((encoder(changed)[0] - together[0]).abs().amax(-1) > 1e-3).all()
+
+
+def test_context_tokens_are_standardised_over_a_batch():
+    """Catches tokens whose mean hides what differs from one caption to the next."""
+    torch.manual_seed(0)
+    encoder, text = TextEncoder(WORDS, T, 16, 2, 2, 3), torch.randint(WORDS, (64, T))
+    tokens = encoder(text)
+    torch.testing.assert_close(tokens.mean(0), torch.zeros(3, 16), rtol=0, atol=1e-5)
+    torch.testing.assert_close(tokens.var(0, correction=0), torch.ones(3, 16), rtol=0, atol=0.05)
+    for _ in range(150):  # and in use by the running statistics
+        encoder(text)
+    torch.testing.assert_close(encoder.eval()(text), tokens, rtol=0, atol=0.05)
 
 
 # What is left out in training --------------------------------------------------------------------
@@ -336,8 +355,14 @@ def test_the_stage_trains_on_the_vectors_of_its_own_pictures(smoke_bundle, tmp_p
 
 @pytest.mark.parametrize(
     "change",
-    [{"image_size": 9}, {"heads": 3}, {"shares": (0.5, 0.5)}, {"shares": (0.5, 0.5, 0.5, 0.5)}],
+    [
+        {"image_size": 9},
+        {"patch": 1},
+        {"heads": 3},
+        {"shares": (0.5, 0.5)},
+        {"shares": (0.5, 0.5, 0.5, 0.5)},
+    ],
 )
 def test_a_wrong_shape_is_refused(change):
-    with pytest.raises(MinidalleError, match=r"image_size|width|shares"):
+    with pytest.raises(MinidalleError, match=r"image_size|patch|width|shares"):
         replace(TINY, **change)
