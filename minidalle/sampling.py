@@ -75,19 +75,24 @@ def sample_codes(
 ) -> Iterator[Tensor]:
     """Sample candidates of one caption; yields the codes so far, n × (1 … N), after every step.
 
-    text, uncond: the caption and the empty caption, 1 T. generators: one on the CPU per candidate.
+    text: the caption, 1 T, or one caption per candidate, n T. uncond: the empty caption, 1 T.
+    generators: one on the CPU per candidate.
     prime: given first codes, n × p in raster order (whole rows complete a picture).
     evidence: ln p(what is known of a cell | code), N × K; it is added to the logits, so codes come
     from the posterior. −∞ rules a code out. (`editing` makes it from a picture.)
-    Raises MinidalleError where prime or evidence do not fit, or where a logit is NaN or infinite.
+    Raises MinidalleError where text, prime or evidence do not fit, or where a logit is NaN or
+    infinite.
     """
     n, c = len(generators), prior.config
     positions = c.grid**2
     is_guided = config.guidance != 1
-    prompts = torch.cat([text, uncond]) if is_guided else text
+    if len(text) not in (1, n):
+        raise MinidalleError(f"{len(text)} captions and {n} candidates: give one caption, or {n}")
+    prompts = torch.cat([text, uncond.expand(len(text), -1)]) if is_guided else text
     state, logits = prior.prefill(prompts)
-    state.repeat(n)
-    logits = logits.repeat_interleave(n, 0)
+    if len(text) < n:  # all candidates go on from one caption
+        state.repeat(n)
+        logits = logits.repeat_interleave(n, 0)
     given = torch.empty(n, 0, dtype=torch.int64) if prime is None else prime.cpu()
     fits = given.shape[0] == n and given.shape[1] <= positions
     if not fits or (given.numel() and not 0 <= given.min() <= given.max() < c.codes):

@@ -165,6 +165,20 @@ def test_a_candidate_is_the_same_in_any_company(config):
 
 
 # Guidance ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_each_candidate_may_have_a_caption_of_its_own(guidance):
+    """Catches captions that are mixed up, and a guidance that pairs one with another's empty."""
+    config, generators = SamplingConfig(guidance=guidance), lambda: candidate_generators(5, 6)
+    texts = torch.tensor([[3, 1, 7], [0, 6, 7], [2, 2, 2], [4, 1, 7], [1, 6, 7], [5, 6, 7]])
+    *_, together = sample_codes(prior(), texts, NULL, config, generators())
+    for row, (text, generator) in enumerate(zip(texts, generators(), strict=True)):
+        *_, alone = sample_codes(prior(), text[None], NULL, config, [generator])
+        assert torch.equal(together[row], alone[0])
+    assert len(together.unique(dim=0)) > 1
+    with pytest.raises(MinidalleError, match="2 captions and 6 candidates: give one caption, or 6"):
+        next(sample_codes(prior(), texts[:2], NULL, config, generators()))
+
+
 def test_guidance_1_is_no_guidance():
     """Catches the convention in which 0 is none: with it, 1 already leans away."""
     near = drawn(SamplingConfig(guidance=1 + 1e-9), n=200)

@@ -120,6 +120,15 @@ def nearest(features: Tensor, training: Tensor) -> tuple[Tensor, list[int]]:
     return 1 - similarity, which.tolist()
 
 
+def nearest_codes(codes: Tensor, training: Tensor) -> tuple[Tensor, list[int]]:
+    """The share of its codes that each row, B N, has in common with the most similar training row,
+    n N, and which that is. 1 is a copy; pictures of one sky share codes without being copies, so
+    compare with the shares of new pictures. A copy that is shifted by a pixel is not seen here."""
+    same = torch.stack([(training == row).float().mean(1) for row in codes])  # B n
+    share, which = same.max(1)
+    return share, which.tolist()
+
+
 def _retrieval(image: Tensor, text: Tensor, captions: list[str]) -> float:
     """Share of pictures whose most similar caption is theirs; equal captions count as one."""
     found = (image @ text.T).argmax(1).tolist()

@@ -33,7 +33,7 @@ def student_copy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def guide(text: str) -> str:
     """The teacher's guide with today's tasks in the last column of its table of chapters."""
-    for chapter in range(1, 13):
+    for chapter in sorted({task.chapter for task in TASKS.values()}):
         tasks = [task for task in TASKS.values() if task.chapter == chapter]
         minutes = sum(task.minutes for task in tasks)
         cell = f"<!-- {chapter:02d} --> {len(tasks)}, {minutes} minutes |"

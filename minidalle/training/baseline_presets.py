@@ -53,8 +53,7 @@ SMOKE_MODELS: dict[str, Any] = {
         prior_layers=1,
     ),
 }
-SMOKE_# Each takes about a quarter of an hour on two cores.
-TRAINING: dict[str, TrainConfig] = {
+SMOKE_TRAINING: dict[str, TrainConfig] = {
     "encoder_decoder": TrainConfig(**{**_CODES, **_SMOKE}),
     "masked": TrainConfig(**{**_CODES, **_SMOKE}),
     "gan": TrainConfig(**{**_GAN, **_SMOKE}),

@@ -14,7 +14,12 @@ from minidalle.datasets.image_folder import CaptionedImageFolder
 from minidalle.datasets.source import FolderSource
 from minidalle.errors import MinidalleError
 from minidalle.evaluation.metrics import frechet_distance
-from minidalle.evaluation.pictures import bootstrap_fid, evaluate_pictures, nearest
+from minidalle.evaluation.pictures import (
+    bootstrap_fid,
+    evaluate_pictures,
+    nearest,
+    nearest_codes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +115,16 @@ def test_the_command(mine, smoke_bundle, tmp_path, capsys):
     assert main([*command, "--split", "compositions"]) == 2
     assert main(["evaluate", "--bundle", str(smoke_bundle), "--split", "test"]) == 2
     assert "name --data" in capsys.readouterr().err
+
+
+def test_a_copy_shares_all_of_its_codes():
+    """Catches the share of the wrong row, and codes counted wherever they stand."""
+    training = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8], [4, 3, 2, 1]])
+    drawn = torch.tensor([[5, 6, 7, 8], [1, 2, 9, 9], [9, 9, 9, 9], [4, 3, 2, 9]])
+    share, which = nearest_codes(drawn, training)
+    assert share.tolist() == [1, 0.5, 0, 0.75] and which == [1, 0, 0, 2]
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(0, 3, (n, 12), generator=generator) for n in (7, 9))
+    slow = [max(sum(x == y for x, y in zip(r, t, strict=True)) / 12 for t in b.tolist())
+            for r in a.tolist()]  # fmt: skip
+    torch.testing.assert_close(nearest_codes(a, b)[0], torch.tensor(slow))

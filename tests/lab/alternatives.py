@@ -4,6 +4,7 @@ A check must not insist on one way: loops, other functions of PyTorch, other alg
 """
 
 import math
+import re
 from collections import Counter
 from itertools import pairwise
 
@@ -364,3 +365,40 @@ def frechet(a, b):
 def helped_or_hurt(before, after):
     changes = [int(a) - int(b) for b, a in zip(before, after, strict=True)]
     return changes.count(1), changes.count(-1)
+
+
+# --- 15
+def mirror_sides(caption):
+    parts = re.split(r"(\bleft\b|\bright\b|左|右)", caption)
+    sides = ["left", "right", "左", "右"]
+    return "".join(sides[sides.index(p) ^ 1] if p in sides else p for p in parts)
+
+
+def drop_units(x, u, rate, training):
+    return torch.where(u < rate, 0.0, x / (1.0 - rate)) if training else 1.0 * x
+
+
+def adamw_step(weight, gradient, lr, decay):
+    direction = gradient / (gradient.square().sqrt() + 1e-8)
+    return weight * (1 - lr * decay) - lr * direction
+
+
+def early_stop(losses, patience):
+    for last in range(len(losses)):
+        seen = losses[: last + 1]
+        best = seen.index(min(seen))
+        if last - best == patience:
+            break
+    return best, last
+
+
+def prune_smallest(weight, share):
+    kept = weight.numel() - round(share * weight.numel())
+    flat = weight.flatten()
+    at = flat.abs().topk(kept).indices
+    return torch.zeros_like(flat).index_copy(0, at, flat[at]).reshape(weight.shape)
+
+
+def fgsm(image, gradient, epsilon):
+    up, down = (image + epsilon).clamp(max=1), (image - epsilon).clamp(min=0)
+    return torch.where(gradient > 0, up, torch.where(gradient < 0, down, image))

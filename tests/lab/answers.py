@@ -6,6 +6,7 @@ same in numpy, in lists, in tuples, or in another type of number.
 """
 
 import math
+import re
 
 import numpy as np
 import torch
@@ -182,11 +183,20 @@ WRONG = [
     ("shift", "starts with 0", _ignoring("shift", 1, 0)),
     ("thing_holds", "ignores a kind that is open", _kind_is_asked),
     ("same_facts", "ignores the size", _same_but_size),
+    ("drop_units", "drops half", _ignoring("drop_units", 2, 0.5)),
+    ("drop_units", "has random numbers of its own", _ignoring("drop_units", 1, lambda x, *_: (
+        torch.rand_like(x)))),
+    ("adamw_step", "ignores lr", _ignoring("adamw_step", 2, 0.1)),
+    ("early_stop", "waits for two", _ignoring("early_stop", 1, 2)),
+    ("prune_smallest", "prunes half", _ignoring("prune_smallest", 1, 0.5)),
+    ("fgsm", "ignores epsilon", _ignoring("fgsm", 2, 0.1)),
+    ("fgsm", "moves at random", lambda image, gradient, e: (
+        image + e * torch.randn_like(gradient).sign()).clamp(0, 1)),
     # what is trained through has a gradient
     *[(name, "detached", _detached(name)) for name in (
         "log_normal", "reparameterise", "gaussian_kl", "elbo", "gumbel_softmax", "kl_to_uniform",
         "straight_through", "logit_laplace_nll", "attend", "joint_loss", "block",
-        "contrastive_loss")],
+        "contrastive_loss", "drop_units")],
     *[(name, "torch.tensor of a number", _as_number(name)) for name in (
         "gaussian_kl", "elbo", "kl_to_uniform", "joint_loss", "contrastive_loss")],
     ("gaussian_kl", "a float", lambda mu, ln_var: right("gaussian_kl")(mu, ln_var).item()),
@@ -216,7 +226,14 @@ WRONG = [
     ("top_p", "a threshold", _threshold_nucleus),
     ("ordered", "near ties are ties", _ordered_nearly),
     ("ordered", "rounded", lambda s, r: right("ordered")([round(x, 3) for x in s], r)),
+    ("early_stop", "a near tie is lower", lambda losses, patience: right("early_stop")(
+        [loss - 1e-7 * i for i, loss in enumerate(losses)], patience)),
     # extreme inputs
+    ("adamw_step", "no ε", lambda w, g, lr, d: w * (1 - lr * d) - lr * g / g.abs()),
+    ("fgsm", "a tiny gradient is none", lambda x, g, e: right("fgsm")(
+        x, g * (g.abs() > 1e-4), e)),
+    ("prune_smallest", "a small weight is none", lambda w, s: right("prune_smallest")(
+        w * (w.abs() > 1e-3), s)),
     ("gumbel_softmax", "exp overflows", lambda a, g, tau: _softmax_of_exp((a + g) / tau)),
     ("temper", "exp overflows", lambda a, t: _softmax_of_exp(a / t)),
     ("attend", "exp overflows", _attend_by_exp),
@@ -395,6 +412,17 @@ RIGHT = [
     ("top_k", "exactly k of equals", _top_k_exactly),
     ("retrieval", "a tie counts in part", _fair_retrieval),
     ("frechet", "singular values", _frechet_by_singular_values),
+    ("mirror_sides", "by a placeholder", lambda c: re.sub(r"\bright\b", "left", re.sub(
+        r"\bleft\b", "\0", c)).replace("\0", "right").translate(str.maketrans("左右", "右左"))),
+    ("drop_units", "F.dropout's way", lambda x, u, p, t: x * ((u >= p) / (1 - p)) if t else x + 0),
+    ("adamw_step", "the sign, where there is a gradient", lambda w, g, lr, d: (
+        w - lr * d * w - lr * torch.where(g.abs() > 1e-4, g.sign(), g / (g.abs() + 1e-8)))),
+    ("early_stop", "a list", _returned_as(list, "early_stop")),
+    ("early_stop", "a tensor", _returned_as(torch.tensor, "early_stop")),
+    ("prune_smallest", "numpy", _returned_as(torch.Tensor.numpy, "prune_smallest")),
+    ("prune_smallest", "the last of equals", lambda w, s: right("prune_smallest")(
+        w.flatten().flip(0), s).flip(0).view_as(w)),
+    ("fgsm", "numpy", lambda x, g, e: np.clip(x.numpy() + e * np.sign(g.numpy()), 0, 1)),
     ("contrastive_loss", "the sum of logits", lambda i, t, s: (lambda table: (
         table.logsumexp(0) + table.logsumexp(1) - 2 * table.diag()).mean() / 2)(s * i @ t.T)),
 ]  # fmt: skip
@@ -456,6 +484,17 @@ DIAGNOSED = [
         i, (grid, grid))[::-1]),
     ("rank", "The worst comes first", lambda images, text: (images @ text).argsort().tolist()),
     ("joint_loss", "no word to divide by", lambda t, w, c, a: a * t[w].mean() + (1 - a) * c.mean()),
+    ("mirror_sides", "whole words", lambda c: c.translate(str.maketrans("左右", "右左")).replace(
+        "left", "\0").replace("right", "left").replace("\0", "right")),
+    ("drop_units", "The wrong way round", lambda x, u, p, t: (
+        torch.where(u < p, x / (1 - p), 0.0) if t else x)),
+    ("adamw_step", "L2 in Adam", lambda w, g, lr, d: (lambda h: w - lr * h / (
+        h.square().sqrt() + 1e-8))(g + d * w)),
+    ("early_stop", "The best of *all*", lambda ls, p: (
+        min(range(len(ls)), key=ls.__getitem__), right("early_stop")(ls, p)[1])),
+    ("prune_smallest", "the size |w|", lambda w, s: torch.where(
+        w.flatten().argsort().argsort().view_as(w) < round(s * w.numel()), 0.0, w)),
+    ("fgsm", "makes the loss smaller", lambda x, g, e: torch.clamp(x + e * (-g).sign(), 0, 1)),
     ("retrieval", "A tie is no find", lambda s: np.mean(
         [bool(row[i] >= row.max()) for i, row in enumerate(s)])),
 ]  # fmt: skip

@@ -44,13 +44,13 @@ def test_each_mistake_is_caught_with_its_own_diagnosis(task, i):
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 def test_every_task_is_whole(task):
     assert len(task.mistakes) >= 4 and len(task.hints) == 3
-    assert 1 <= task.difficulty <= 5 and 1 <= task.chapter <= 12 and task.minutes >= 5
+    assert 1 <= task.difficulty <= 5 and task.chapter >= 1 and task.minutes >= 5
     assert len({m.diagnosis for m in task.mistakes}) == len(task.mistakes)
 
 
 def test_there_are_three_to_six_tasks_a_chapter():
     chapters = [task.chapter for task in TASKS.values()]
-    assert len(TASKS) >= 45 and set(chapters) == set(range(1, 13))
+    assert len(TASKS) >= 45 and set(chapters) >= set(range(1, 13))
     assert all(3 <= chapters.count(chapter) <= 6 for chapter in chapters)
 
 

@@ -73,6 +73,8 @@ FAULTS = [
     Fault("a microbatch has the captions of another", "training/baseline_objectives",
           "return model(text[rows.start : rows.stop], codes)",
           "return model(text[: len(rows)], codes)", E),
+    Fault("captions of a batch repeated like candidates", S, "if len(text) < n:  # all candidates",
+          "if True:  # all candidates", S),
     # --- the stack and the prior
     Fault("norm after the sum", T, "x = x + self.dropout(self.attention(self.norm_1(x), mask, "
           "cache, angles))",

@@ -9,6 +9,7 @@ text         bpe_tree, stream_and_targets
 attention    attention_head, stream_masks, kv_cache
 transformer  transformer_block
 contrast     guidance, clip_towers
+overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from minidalle.lab.diagrams.contrast import clip_towers, guidance
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
+    from minidalle.lab.diagrams.overfitting import (
+        dropout_masks,
+        generalisation_gap,
+        grid_and_random,
+        pruned_matrix,
+        sign_step,
+    )
     from minidalle.lab.diagrams.system import error_split, pipeline, rerank_funnel
     from minidalle.lab.diagrams.text import bpe_tree, stream_and_targets
     from minidalle.lab.diagrams.transformer import transformer_block
@@ -30,24 +38,30 @@ _HOMES = {
     "attention_head": "attention",
     "bpe_tree": "text",
     "clip_towers": "contrast",
+    "dropout_masks": "overfitting",
     "error_split": "system",
+    "generalisation_gap": "overfitting",
+    "grid_and_random": "overfitting",
     "guidance": "contrast",
     "gumbel_softmax": "latent",
     "kv_cache": "attention",
     "nearest_prototype": "dvae",
     "picture_to_codes": "dvae",
     "pipeline": "system",
+    "pruned_matrix": "overfitting",
     "rerank_funnel": "system",
     "residual_block": "dvae",
+    "sign_step": "overfitting",
     "stream_and_targets": "text",
     "stream_masks": "attention",
     "three_autoencoders": "latent",
     "transformer_block": "transformer",
 }
 __all__ = [
-    "attention_head", "bpe_tree", "clip_towers", "error_split", "guidance", "gumbel_softmax",
-    "kv_cache", "nearest_prototype", "picture_to_codes", "pipeline", "rerank_funnel",
-    "residual_block", "stream_and_targets", "stream_masks", "three_autoencoders",
+    "attention_head", "bpe_tree", "clip_towers", "dropout_masks", "error_split",
+    "generalisation_gap", "grid_and_random", "guidance", "gumbel_softmax", "kv_cache",
+    "nearest_prototype", "picture_to_codes", "pipeline", "pruned_matrix", "rerank_funnel",
+    "residual_block", "sign_step", "stream_and_targets", "stream_masks", "three_autoencoders",
     "transformer_block",
 ]  # fmt: skip
 
