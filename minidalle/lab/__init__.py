@@ -8,6 +8,7 @@ maps       the system map with some boxes highlighted
 live       a bar, a curve and a picture that grow while a model trains
 widgets    sliders that redraw a figure
 source     show the finished code
+icons      an icon set drawn from the storybook, where a reader has no pictures, for chapter 14
 shipped    the half-trained prior and the film of its training, for chapter 08
 playground type a caption, move sliders, see ranked pictures
 notebooks  runs notebooks and writes their outputs: the only writer

@@ -367,6 +367,59 @@ def helped_or_hurt(before, after):
     return changes.count(1), changes.count(-1)
 
 
+# --- 14
+def concepts(n, twins):
+    near = {i: {i} for i in range(n)}
+    for i, j in twins:
+        near[i].add(j)
+        near[j].add(i)
+    numbers = []
+    for start in range(n):
+        seen, waiting = {start}, [start]
+        while waiting:
+            new = near[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        numbers.append(min(seen))
+    return numbers
+
+
+def stop_at(losses, patience):
+    end = len(losses) - 1
+    for look in range(patience, len(losses) if patience else 0):
+        first = look + 1 - patience  # of the last `patience` looks
+        if min(losses[first : look + 1]) >= min(losses[:first]):
+            end = look
+            break
+    seen = losses[: end + 1]
+    return seen.index(min(seen)), end
+
+
+def grow_tokens(rows, vocab, merges):
+    out = torch.zeros(len(rows) + len(merges), rows.shape[1])
+    out[:vocab], out[vocab + len(merges) :] = rows[:vocab], rows[vocab:]
+    for k, pair in enumerate(merges):
+        out[vocab + k] = out[list(pair)].mean(0)
+    return out
+
+
+def gaussian_distance(mean_a, var_a, mean_b, var_b):
+    total = 0.0
+    for m, v, n, w in zip(*(x.tolist() for x in (mean_a, var_a, mean_b, var_b)), strict=True):
+        total += (m - n) ** 2 + (v**0.5 - w**0.5) ** 2
+    return total
+
+
+def interval(values, picks, share):
+    means = np.array([values.numpy()[row].mean() for row in picks.numpy()])
+    return tuple(np.percentile(means, [50 - 50 * share, 50 + 50 * share]))
+
+
+def forgetting(scores):
+    table = np.array(scores)
+    return list((table[:-1].max(0) - table[-1])[:-1])
+
+
 # --- 15
 def mirror_sides(caption):
     parts = re.split(r"(\bleft\b|\bright\b|左|右)", caption)

@@ -276,6 +276,16 @@ WRONG = [
     ("causal_mask", "numbers for truth values", lambda n: np.tri(n)),
     ("rank", "similarities", lambda images, text: sorted((images @ text).tolist())[::-1]),
     ("replace_pair", "a list that holds itself", lambda ids, pair, new: _endless()),
+    ("concepts", "no pairs", _ignoring("concepts", 1, [])),
+    ("concepts", "the first pair only", _ignoring("concepts", 1, lambda n, twins: twins[:1])),
+    ("stop_at", "a patience of 3", _ignoring("stop_at", 1, 3)),
+    ("stop_at", "rounds the losses", _ignoring("stop_at", 0, lambda losses, p: [
+        float(round(x)) if abs(x) < 1e6 else x for x in losses])),
+    ("grow_tokens", "no padding", _ignoring("grow_tokens", 1, lambda rows, *_: len(rows))),
+    ("gaussian_distance", "one width", _ignoring("gaussian_distance", 3, lambda a, p, b, q: p)),
+    ("interval", "always 95 %", _ignoring("interval", 2, 0.95)),
+    ("interval", "sorted picks", _ignoring("interval", 1, lambda v, picks, s: picks.sort(0)[0])),
+    ("forgetting", "two stages only", _ignoring("forgetting", 0, lambda scores: scores[-2:])),
 ]  # fmt: skip
 
 
@@ -425,6 +435,13 @@ RIGHT = [
     ("fgsm", "numpy", lambda x, g, e: np.clip(x.numpy() + e * np.sign(g.numpy()), 0, 1)),
     ("contrastive_loss", "the sum of logits", lambda i, t, s: (lambda table: (
         table.logsumexp(0) + table.logsumexp(1) - 2 * table.diag()).mean() / 2)(s * i @ t.T)),
+    ("concepts", "a tensor", _returned_as(torch.tensor, "concepts")),
+    ("stop_at", "a list", _returned_as(list, "stop_at")),
+    ("grow_tokens", "numpy", _returned_as(torch.Tensor.numpy, "grow_tokens")),
+    ("gaussian_distance", "a tensor", _returned_as(torch.tensor, "gaussian_distance")),
+    ("interval", "np.quantile", lambda values, picks, share: np.quantile(
+        values.numpy()[picks.numpy()].mean(1), [(1 - share) / 2, (1 + share) / 2])),
+    ("forgetting", "numpy", _returned_as(np.array, "forgetting")),
 ]  # fmt: skip
 
 
@@ -497,4 +514,11 @@ DIAGNOSED = [
     ("fgsm", "makes the loss smaller", lambda x, g, e: torch.clamp(x + e * (-g).sign(), 0, 1)),
     ("retrieval", "A tie is no find", lambda s: np.mean(
         [bool(row[i] >= row.max()) for i, row in enumerate(s)])),
+    ("gaussian_distance", "Variances are subtracted", lambda a, p, b, q: float(
+        ((a - b) ** 2).sum() + (p**2 + q**2 - 2 * p * q).sum())),
+    ("grow_tokens", "after the padding", lambda rows, vocab, merges: torch.cat([
+        rows, good.grow_tokens(rows, vocab, merges)[vocab:vocab + len(merges)]])),
+    ("stop_at", "the last look", lambda losses, p: (good.stop_at(losses, p)[1],) * 2),
+    ("forgetting", "nothing is ever negative", lambda scores: [
+        max(0.0, x) for x in good.forgetting(scores)]),
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from minidalle.lab.checks import (
     ch10_contrast,
     ch11_rerank,
     ch12_measure,
+    ch14_real_pictures,
     ch15_overfitting,
 )
 from minidalle.lab.checks.engine import Mistake, Property, Task, Verdict, check_answer
@@ -41,6 +42,7 @@ CHAPTERS = (
     ch10_contrast,
     ch11_rerank,
     ch12_measure,
+    ch14_real_pictures,
     ch15_overfitting,
 )
 TASKS: dict[str, Task] = {task.name: task for module in CHAPTERS for task in module.TASKS}

@@ -9,6 +9,7 @@ text         bpe_tree, stream_and_targets
 attention    attention_head, stream_masks, kv_cache
 transformer  transformer_block
 contrast     guidance, clip_towers
+own_pictures growing, splits_by_concept
 overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from minidalle.lab.diagrams.contrast import clip_towers, guidance
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
+    from minidalle.lab.diagrams.own_pictures import growing, splits_by_concept
     from minidalle.lab.diagrams.overfitting import (
         dropout_masks,
         generalisation_gap,
@@ -42,6 +44,7 @@ _HOMES = {
     "error_split": "system",
     "generalisation_gap": "overfitting",
     "grid_and_random": "overfitting",
+    "growing": "own_pictures",
     "guidance": "contrast",
     "gumbel_softmax": "latent",
     "kv_cache": "attention",
@@ -52,6 +55,7 @@ _HOMES = {
     "rerank_funnel": "system",
     "residual_block": "dvae",
     "sign_step": "overfitting",
+    "splits_by_concept": "own_pictures",
     "stream_and_targets": "text",
     "stream_masks": "attention",
     "three_autoencoders": "latent",
@@ -59,10 +63,10 @@ _HOMES = {
 }
 __all__ = [
     "attention_head", "bpe_tree", "clip_towers", "dropout_masks", "error_split",
-    "generalisation_gap", "grid_and_random", "guidance", "gumbel_softmax", "kv_cache",
+    "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax", "kv_cache",
     "nearest_prototype", "picture_to_codes", "pipeline", "pruned_matrix", "rerank_funnel",
-    "residual_block", "sign_step", "stream_and_targets", "stream_masks", "three_autoencoders",
-    "transformer_block",
+    "residual_block", "sign_step", "splits_by_concept", "stream_and_targets", "stream_masks",
+    "three_autoencoders", "transformer_block",
 ]  # fmt: skip
 
 
