@@ -20,8 +20,9 @@ def cells(path, kind):
     return [cell.source for cell in read(path).cells if cell.cell_type == kind]
 
 
-def test_all_thirteen_are_there():
-    assert [p.stem[:2] for p in CHAPTERS] == [f"{i:02d}" for i in range(13)]
+def test_all_are_there():
+    assert len(CHAPTERS) >= 14
+    assert [p.stem[:2] for p in CHAPTERS] == [f"{i:02d}" for i in range(len(CHAPTERS))]
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
@@ -33,7 +34,7 @@ def test_anatomy(path):
                  "## Exercises", "## Reading"):  # fmt: skip
         assert part in told, part
     assert "system_map(" in "\n".join(cells(path, "code"))
-    assert number == "12" or "**Next:**" in told
+    assert path == CHAPTERS[-1] or "**Next:**" in told
     assert len(re.findall(r"^## ", told, re.M)) >= 6
     assert "$" in told or number in {"00", "01", "05"}, "an equation"
 
