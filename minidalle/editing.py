@@ -58,17 +58,23 @@ def keep(codes: Tensor, free: Tensor, num_codes: int) -> Tensor:
 
 
 @torch.no_grad()
-def observe(dvae: DVAE, image: Tensor, sigma: float, visible: Tensor | None = None) -> Tensor:
+def observe(
+    dvae: DVAE,
+    image: Tensor,
+    sigma: float,
+    visible: Tensor | None = None,
+    looks: Tensor | None = None,
+) -> Tensor:
     """Evidence of a picture, 3 H W in [0, 1], seen through Gaussian noise: N × K.
 
     sigma: standard deviation of the noise. visible: the pixels that are there, bool H W; those of
-    a scratch or a missing square say nothing.
+    a scratch or a missing square say nothing. looks: `dvae.looks()`, where they are at hand.
     """
     f = dvae.config.factor
     fold = "c (h p) (w q) -> (h w) (c p q)"
     squares = rearrange(image, fold, p=f, q=f)
     seen = torch.ones_like(image) if visible is None else visible.to(image).expand_as(image)
-    weight, looks = rearrange(seen, fold, p=f, q=f), dvae.looks()
+    weight, looks = rearrange(seen, fold, p=f, q=f), dvae.looks() if looks is None else looks
     # |w (x − l)|² for w in {0, 1}, without an N × K × 3f² tensor
     apart = (weight * squares**2).sum(1, keepdim=True) - 2 * (weight * squares) @ looks.T
     apart = apart + weight @ (looks**2).T
@@ -133,16 +139,19 @@ def repair(
     """
     x = as_input(model, image)
     there = None if visible is None else torch.from_numpy(visible).to(x.device)
-    sigma = estimate_noise(model.dvae, x[0], there) if sigma is None else sigma
-    evidence = observe(model.dvae, x[0], max(sigma, MIN_SIGMA), there)
+    looks = model.dvae.looks()
+    sigma = estimate_noise(model.dvae, x[0], there, looks) if sigma is None else sigma
+    evidence = observe(model.dvae, x[0], max(sigma, MIN_SIGMA), there, looks)
     return _sample(model, caption, evidence, candidates, keep_best, seed, sampling)
 
 
-def estimate_noise(dvae: DVAE, image: Tensor, visible: Tensor | None = None) -> float:
+def estimate_noise(
+    dvae: DVAE, image: Tensor, visible: Tensor | None = None, looks: Tensor | None = None
+) -> float:
     """The standard deviation of a picture's noise: what is left of its squares when their nearest
     looks are taken off, in the median. Most squares are sky and ground, which codes fit well."""
     f = dvae.config.factor
-    apart = -2 * observe(dvae, image, 1.0, visible).max(1).values  # |pixels − look|²
+    apart = -2 * observe(dvae, image, 1.0, visible, looks).max(1).values  # |pixels − look|²
     seen = torch.ones_like(image[:1]) if visible is None else visible.to(image)[None]
     count = 3 * rearrange(seen, "c (h p) (w q) -> (h w) (c p q)", p=f, q=f).sum(1)
     return (apart / count)[count > 0].median().clamp(min=0).sqrt().item()

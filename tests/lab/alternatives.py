@@ -367,6 +367,47 @@ def helped_or_hurt(before, after):
     return changes.count(1), changes.count(-1)
 
 
+# --- 13
+def evidence(codes, free, num_codes):
+    table = torch.full((codes.numel(), num_codes), -math.inf)
+    for cell, (code, is_free) in enumerate(zip(codes.flatten(), free.flatten(), strict=True)):
+        if is_free:
+            table[cell] = 0
+        else:
+            table[cell, code] = 0
+    return table
+
+
+def repair_cell(square, looks, log_prior, sigma):
+    channel = torch.distributions.Normal(looks, sigma)
+    score = channel.log_prob(square).sum(-1) + log_prior
+    return (score - score.logsumexp(0)).exp()
+
+
+def blend(before, after, free, factor):
+    mixed = before.clone()
+    for row, column in free.nonzero().tolist():
+        y, x = factor * row, factor * column
+        mixed[y : y + factor, x : x + factor] = after[y : y + factor, x : x + factor]
+    return mixed
+
+
+def importance_weights(log_p, kept):
+    score = log_p[:, kept].sum(1)
+    return (score - score.logsumexp(0)).exp()
+
+
+def caption_posterior(log_p, prior):
+    score = torch.stack([row.sum() for row in log_p]).double() + prior.double().log()
+    weights = (score - score.max()).exp()
+    return (weights / weights.sum()).float()
+
+
+def noise_level(squares, looks):
+    left = [min(((s - look) ** 2).mean().item() for look in looks) for s in squares]
+    return math.sqrt(np.median(left))
+
+
 # --- 14
 def concepts(n, twins):
     near = {i: {i} for i in range(n)}

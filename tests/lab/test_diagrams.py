@@ -16,7 +16,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox
 
 from minidalle.lab import diagrams, figures
-from minidalle.lab.diagrams import attention, contrast, dvae, latent, system, text, transformer
+from minidalle.lab.diagrams import (
+    attention,
+    contrast,
+    dvae,
+    editing,
+    latent,
+    system,
+    text,
+    transformer,
+)
 from minidalle.lab.diagrams.canvas import Box, Canvas, heat, readable
 from minidalle.lab.figures import Picture
 from minidalle.training.presets import FULL
@@ -27,13 +36,16 @@ PARTS = {  # what the alternative text must name
     "clip_towers": "image tower text tower embedding similarities diagonal",
     "dropout_masks": "inputs hidden units output left out at random multiplied",
     "error_split": "prior rerank dVAE",
+    "evidence": "kept free noise prior posterior −∞ code σ",
     "generalisation_gap": "training validation loss updates lowest gap over-fitting",
     "grid_and_random": "trials grid random values score peak",
     "growing": "tokenizer merges tokens dVAE prototypes k-means prior CLIP mean zero",
     "guidance": "without the caption guided logits softmax",
     "gumbel_softmax": "logits noise τ softmax mixture one-hot argmax",
+    "hole_in_raster_order": "hole raster order past known candidates weight",
     "kv_cache": "keys values queries scores computed read",
     "nearest_prototype": "square prototypes nearest code decoder neighbours",
+    "noisy_channel": "caption prior codes decoder channel noise Bayes",
     "picture_to_codes": "pixels squares encoder code grid",
     "pipeline": "caption tokenizer tokens prior codes dVAE decoder pictures CLIP ranked",
     "pruned_matrix": "weights size half zero kept",
@@ -190,7 +202,7 @@ def test_numbers_follow_the_presets(monkeypatch):
             "clip": replace(FULL.models["clip"], embedding=77),
         },
     )
-    for module in (attention, contrast, dvae, latent, system, text, transformer):
+    for module in (attention, contrast, dvae, editing, latent, system, text, transformer):
         monkeypatch.setattr(module, "FULL", other)
     for name, facts in {
         "stream_and_targets": ("× 1/4", "× 3/4", "N = 64", "c₆₄"),

@@ -25,7 +25,7 @@ def test_all_chapters_are_there():
     guide = (FOLDER / "README.md").read_text(encoding="utf-8")
     numbers = [path.stem[:2] for path in CHAPTERS]
     assert numbers == re.findall(r"^\| (\d\d) \| [A-Z][^|]+ \|", guide, re.M)
-    assert numbers[:13] == [f"{i:02d}" for i in range(13)] and len(set(numbers)) == len(numbers)
+    assert numbers == [f"{i:02d}" for i in range(len(numbers))]
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
@@ -37,7 +37,7 @@ def test_anatomy(path):
                  "## Exercises", "## Reading"):  # fmt: skip
         assert part in told, part
     assert "system_map(" in "\n".join(cells(path, "code"))
-    assert number == "12" or "**Next:**" in told
+    assert path == CHAPTERS[-1] or "**Next:**" in told
     assert len(re.findall(r"^## ", told, re.M)) >= 6
     assert "$" in told or number in {"00", "01", "05"}, "an equation"
 

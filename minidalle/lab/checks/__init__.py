@@ -24,6 +24,7 @@ from minidalle.lab.checks import (
     ch10_contrast,
     ch11_rerank,
     ch12_measure,
+    ch13_editing,
     ch14_real_pictures,
     ch15_overfitting,
 )
@@ -42,6 +43,7 @@ CHAPTERS = (
     ch10_contrast,
     ch11_rerank,
     ch12_measure,
+    ch13_editing,
     ch14_real_pictures,
     ch15_overfitting,
 )

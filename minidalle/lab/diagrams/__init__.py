@@ -9,6 +9,7 @@ text         bpe_tree, stream_and_targets
 attention    attention_head, stream_masks, kv_cache
 transformer  transformer_block
 contrast     guidance, clip_towers
+editing      evidence, hole_in_raster_order, noisy_channel
 own_pictures growing, splits_by_concept
 overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from minidalle.lab.diagrams.attention import attention_head, kv_cache, stream_masks
     from minidalle.lab.diagrams.contrast import clip_towers, guidance
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
+    from minidalle.lab.diagrams.editing import evidence, hole_in_raster_order, noisy_channel
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
     from minidalle.lab.diagrams.own_pictures import growing, splits_by_concept
     from minidalle.lab.diagrams.overfitting import (
@@ -42,13 +44,16 @@ _HOMES = {
     "clip_towers": "contrast",
     "dropout_masks": "overfitting",
     "error_split": "system",
+    "evidence": "editing",
     "generalisation_gap": "overfitting",
     "grid_and_random": "overfitting",
     "growing": "own_pictures",
     "guidance": "contrast",
     "gumbel_softmax": "latent",
+    "hole_in_raster_order": "editing",
     "kv_cache": "attention",
     "nearest_prototype": "dvae",
+    "noisy_channel": "editing",
     "picture_to_codes": "dvae",
     "pipeline": "system",
     "pruned_matrix": "overfitting",
@@ -62,11 +67,12 @@ _HOMES = {
     "transformer_block": "transformer",
 }
 __all__ = [
-    "attention_head", "bpe_tree", "clip_towers", "dropout_masks", "error_split",
-    "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax", "kv_cache",
-    "nearest_prototype", "picture_to_codes", "pipeline", "pruned_matrix", "rerank_funnel",
-    "residual_block", "sign_step", "splits_by_concept", "stream_and_targets", "stream_masks",
-    "three_autoencoders", "transformer_block",
+    "attention_head", "bpe_tree", "clip_towers", "dropout_masks", "error_split", "evidence",
+    "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax",
+    "hole_in_raster_order", "kv_cache", "nearest_prototype", "noisy_channel", "picture_to_codes",
+    "pipeline", "pruned_matrix", "rerank_funnel", "residual_block", "sign_step",
+    "splits_by_concept", "stream_and_targets", "stream_masks", "three_autoencoders",
+    "transformer_block",
 ]  # fmt: skip
 
 
