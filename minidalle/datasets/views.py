@@ -1,6 +1,6 @@
 """Sources made from other sources: held out, fewer, augmented, mixed with the storybook.
 
-HeldOut     the validation pictures in place of the training pictures, for a validation loss
+HeldOut     the pictures of a held-out split in place of the training pictures, for its loss
 Limited     the first n training pictures only, again and again: a data set that can be learnt
             by heart
 Augmented   each training picture shifted, mirrored and in another light, differently each time
@@ -67,27 +67,29 @@ class View:
 
 @dataclass(frozen=True)
 class HeldOut(View):
-    """The validation split as if it were trained on, without colour jitter: what is lost on it is
-    a validation loss."""
+    """A held-out split as if it were trained on, without colour jitter: what is lost on it is a
+    validation loss."""
+
+    split: str = "validation"
 
     @property
     def epoch(self) -> int | None:
         return self.source.validation_size
 
     def crowded_image(self, i: int) -> np.ndarray:
-        return self.source.image("validation", i)
+        return self.source.image(self.split, i)
 
     def training_caption(self, i: int, *, colour_jitter: bool) -> str:
-        return bilingual_caption(self.source, "validation", i)
+        return bilingual_caption(self.source, self.split, i)
 
     def training_image(self, i: int, *, colour_jitter: bool) -> np.ndarray:
-        return self.source.image("validation", i)
+        return self.source.image(self.split, i)
 
     def mismatched_caption(self, i: int) -> str:
-        return bilingual_caption(self.source, "validation", i + 1)
+        return bilingual_caption(self.source, self.split, i + 1)
 
     def contrastive_pairs(self, i: int, *, swaps_only: bool) -> Sequence[Pair]:
-        return [(bilingual_caption(self.source, "validation", i), self.crowded_image(i))]
+        return [(bilingual_caption(self.source, self.split, i), self.crowded_image(i))]
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,12 @@ import copy
 import json
 import sys
 import time
-from collections import deque
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from minidalle.bundle import default_bundle
@@ -37,15 +35,14 @@ from minidalle.evaluation.pictures import image_features, nearest, nearest_codes
 from minidalle.files import fingerprint, read_file, to_json, write_file
 from minidalle.pipeline import MiniDALLE
 from minidalle.prior import Prior
-from minidalle.sampling import candidate_generators, sample_codes
-from minidalle.tensors import to_tensor, to_uint8
+from minidalle.tensors import to_tensor
 from minidalle.training.early_stopping import EarlyStopping, validation_loss
 from minidalle.training.presets import CLASS, Preset
 from minidalle.training.stage import Inputs
 from minidalle.training.stages import STAGES
 from minidalle.training.trainer import TrainConfig, TrainState, fit
-from minidalle.world import judge
 from minidalle.world.storybook import Storybook
+from tests.benchmarks.trials import begin, decode, draw, image_loss, missing, shares_right
 
 OUT = Path(__file__).parents[2] / "data" / "reports" / "overfitting.json"
 CPU, BOOK, STAGE = torch.device("cpu"), Storybook(), STAGES["prior"]
@@ -124,12 +121,16 @@ ROWS = {
 DRAWN = ("no cure", "all but more data", "endless pictures")  # their drawings are kept
 
 
+def inputs(model: MiniDALLE) -> Inputs:
+    return Inputs(BOOK, CLASS, CPU, model.tokenizer, model.dvae)
+
+
 # --- One training ---------------------------------------------------------------------------------
 
 
 def train(row: Row, model: MiniDALLE, steps: int, seed: int) -> dict[str, Any]:
     """Weights by name (`Row.weights`), and the update at which the validation loss was lowest."""
-    given = Inputs(row.source(), row.preset(), CPU, model.tokenizer, model.dvae)
+    given = inputs(model)._replace(source=row.source(), preset=row.preset())
     config = row.config(steps, seed)
     torch.manual_seed(seed)
     prior = Prior(STAGE.configure(given))
@@ -147,32 +148,6 @@ def train(row: Row, model: MiniDALLE, steps: int, seed: int) -> dict[str, Any]:
 # --- Measures -------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def image_loss(prior: nn.Module, source: Source, n: int, model: MiniDALLE) -> float:
-    """Nats per code on the first n training examples of a source, nothing left out."""
-    given = Inputs(source, CLASS.without_dropout(), CPU, model.tokenizer, model.dvae)
-    size = min(16, n)
-    objective = STAGE.objective(given, TrainConfig(steps=1, batch_size=size))
-    losses = [objective(prior, step, 1.0, range(size))[2] for step in range(n // size)]
-    return torch.stack(losses).mean().item()
-
-
-@torch.no_grad()
-def draw(prior: Prior, captions: list[str], model: MiniDALLE, seed: int = 0) -> Tensor:
-    """The codes of the first drawing of each caption, B N."""
-    length = prior.config.text_length
-    text, empty = (model.tokenizer.batch(captions, length),
-                   model.tokenizer.empty_captions(1, length))  # fmt: skip
-    generators = candidate_generators(seed, len(captions))
-    return deque(sample_codes(prior, text, empty, model.sampling, generators), maxlen=1).pop()
-
-
-def decode(codes: Tensor, model: MiniDALLE) -> Any:
-    grid = model.dvae.config.grid
-    with torch.no_grad():
-        return to_uint8(model.dvae.decode(codes.view(-1, grid, grid)))
-
-
 class Training:
     """The 200 training pictures: their codes and CLIP's features of them."""
 
@@ -180,12 +155,12 @@ class Training:
         images = [BOOK.training_image(i, colour_jitter=False) for i in range(PICTURES)]
         with torch.no_grad():
             self.codes = model.dvae.encode(to_tensor(images, CPU)).flatten(1)
-            self.features = image_features(model, list(decode(self.codes, model)))
+            self.features = image_features(model, list(decode(self.codes, inputs(model))))
 
     @torch.no_grad()
     def nearness(self, codes: Tensor, model: MiniDALLE) -> dict[str, float]:
         """Of the nearest training picture, means over pictures."""
-        features = image_features(model, list(decode(codes, model)))
+        features = image_features(model, list(decode(codes, inputs(model))))
         return {
             "shared_codes": round(nearest_codes(codes, self.codes)[0].mean().item(), 4),
             "clip_distance": round(nearest(features, self.features)[0].mean().item(), 4),
@@ -195,17 +170,15 @@ class Training:
 def measure(prior: Prior, model: MiniDALLE, training: Training, captions: int) -> dict[str, Any]:
     prior.eval()
     asked = [bilingual_caption(BOOK, "validation", i) for i in range(captions)]
-    codes = draw(prior, asked, model)
-    verdicts = [judge.score(x, c) for x, c in zip(decode(codes, model), asked, strict=True)]
-    facts = [holds for verdict in verdicts for holds in verdict.facts.values()]
-    seen = image_loss(prior, Limited(BOOK, PICTURES), PICTURES, model)
-    held_out = image_loss(prior, HeldOut(BOOK), VALIDATION, model)
+    given = inputs(model)
+    codes = draw(prior, asked, given, model.sampling)
+    seen = image_loss(prior, Limited(BOOK, PICTURES), PICTURES, given)
+    held_out = image_loss(prior, HeldOut(BOOK), VALIDATION, given)
     return {
         "training_loss": round(seen, 4),
         "validation_loss": round(held_out, 4),
         "gap": round(held_out - seen, 4),
-        "right": round(sum(v.right for v in verdicts) / captions, 4),
-        "facts_right": round(sum(facts) / len(facts), 4),
+        **shares_right(decode(codes, given), asked),
         **training.nearness(codes, model),
     }
 
@@ -216,25 +189,6 @@ def control(model: MiniDALLE, training: Training, captions: int) -> dict[str, fl
     with torch.no_grad():
         codes = model.dvae.encode(to_tensor(images, CPU)).flatten(1)
     return training.nearness(codes, model)
-
-
-# --- The report -----------------------------------------------------------------------------------
-
-
-def begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The report so far. Raises SystemExit where it belongs to another bundle or other settings."""
-    if not out.exists():
-        return {"settings": settings, "rows": [], "drawings": {}}
-    report = json.loads(out.read_text(encoding="utf-8"))
-    if report["settings"] != settings:
-        raise SystemExit(f"{out} has other settings or another bundle: move it away")
-    return report
-
-
-def missing(report: dict[str, Any], names: list[str], seeds: list[int]) -> list[tuple[int, str]]:
-    """Seed by seed, so that the whole table is there early, with one seed."""
-    done = {(row["seed"], row["row"]) for row in report["rows"]}
-    return [pair for pair in product(seeds, names) if pair not in done]
 
 
 def main() -> None:
@@ -281,7 +235,8 @@ def main() -> None:
                  "minutes": minutes, "switches": changed}
             )  # fmt: skip
             if name in DRAWN and seed == SEEDS[0]:
-                report["drawings"][name] = draw(prior, PROMPTS, model).tolist()
+                codes = draw(prior, PROMPTS, inputs(model), model.sampling)
+                report["drawings"][name] = codes.tolist()
             print(f"seed {seed}, {name}: {json.dumps(measured)}", file=sys.stderr)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_file(args.out, to_json(report))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minidalle.errors import MinidalleError
-from minidalle.lab.checks import CHAPTERS, TASKS, check
+from minidalle.lab.checks import TASKS, check
 from minidalle.lab.checks.engine import NOT_STARTED, PASSED, WRONG, check_answer
 from tests.lab import alternatives
 

@@ -166,7 +166,9 @@ def test_another_preset_is_refused(copy, change, says):
 
 
 WIDTHS = {"dvae": {"widths": (24,)}, "prior": {"width": 16}, "clip": {"width": 16}}
-NARROW = replace(SMOKE, models={k: replace(v, **WIDTHS.get(k, {})) for k, v in SMOKE.models.items()})
+NARROW = replace(
+    SMOKE, models={k: replace(v, **WIDTHS.get(k, {})) for k, v in SMOKE.models.items()}
+)
 
 
 def assert_refused(out, chosen, says, source=None):

@@ -86,8 +86,8 @@ def evidence() -> Picture:
         sheet.text(left["posterior"] - 10, base - 28, "→", 12, bold=True)
     for x in left.values():
         for k, code in enumerate(codes):
-            at = sheet.grid(x + step * (k + 0.5) - 12, 372, 24 / len(square), looks[code], line=0)
-            sheet.frame(at, TEXT if k == kept else FAINT, 2.2 if k == kept else 0.8)
+            box = sheet.grid(x + step * (k + 0.5) - 12, 372, 24 / len(square), looks[code], line=0)
+            sheet.frame(box, TEXT if k == kept else FAINT, 2.2 if k == kept else 0.8)
     sheet.note(208, 384, "five of the codes", ha="right")
     sheet.note(208, 404, "framed: its own", ha="right")
     return sheet.picture(

@@ -157,7 +157,9 @@ def _codes() -> tuple[list[np.ndarray], list[np.ndarray]]:
         icon.reshape(48 // f, f, 48 // f, f, 3).swapaxes(1, 2).reshape(-1, f, f, 3) / 255
         for icon in icons
     ])  # fmt: skip
-    flat = [torch.tensor(x.reshape(len(x), -1), dtype=torch.float32) for x in (squares, looks)]
-    far = torch.cdist(*flat).amin(1).argsort(descending=True)[:40:4].tolist()
+    flat_squares, flat_looks = (
+        torch.tensor(x.reshape(len(x), -1), dtype=torch.float32) for x in (squares, looks)
+    )
+    far = torch.cdist(flat_squares, flat_looks).amin(1).argsort(descending=True)[:40:4].tolist()
     even = range(0, len(looks), len(looks) // 10)
     return [looks[k] for k in list(even)[:10]], [squares[k] for k in far]
