@@ -477,15 +477,6 @@ def adamw_step(weight, gradient, lr, decay):
     return weight * (1 - lr * decay) - lr * direction
 
 
-def early_stop(losses, patience):
-    for last in range(len(losses)):
-        seen = losses[: last + 1]
-        best = seen.index(min(seen))
-        if last - best == patience:
-            break
-    return best, last
-
-
 def prune_smallest(weight, share):
     kept = weight.numel() - round(share * weight.numel())
     flat = weight.flatten()

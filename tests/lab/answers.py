@@ -187,7 +187,6 @@ WRONG = [
     ("drop_units", "has random numbers of its own", _ignoring("drop_units", 1, lambda x, *_: (
         torch.rand_like(x)))),
     ("adamw_step", "ignores lr", _ignoring("adamw_step", 2, 0.1)),
-    ("early_stop", "waits for two", _ignoring("early_stop", 1, 2)),
     ("prune_smallest", "prunes half", _ignoring("prune_smallest", 1, 0.5)),
     ("fgsm", "ignores epsilon", _ignoring("fgsm", 2, 0.1)),
     ("fgsm", "moves at random", lambda image, gradient, e: (
@@ -226,8 +225,6 @@ WRONG = [
     ("top_p", "a threshold", _threshold_nucleus),
     ("ordered", "near ties are ties", _ordered_nearly),
     ("ordered", "rounded", lambda s, r: right("ordered")([round(x, 3) for x in s], r)),
-    ("early_stop", "a near tie is lower", lambda losses, patience: right("early_stop")(
-        [loss - 1e-7 * i for i, loss in enumerate(losses)], patience)),
     # extreme inputs
     ("adamw_step", "no ε", lambda w, g, lr, d: w * (1 - lr * d) - lr * g / g.abs()),
     ("fgsm", "a tiny gradient is none", lambda x, g, e: right("fgsm")(
@@ -427,8 +424,6 @@ RIGHT = [
     ("drop_units", "F.dropout's way", lambda x, u, p, t: x * ((u >= p) / (1 - p)) if t else x + 0),
     ("adamw_step", "the sign, where there is a gradient", lambda w, g, lr, d: (
         w - lr * d * w - lr * torch.where(g.abs() > 1e-4, g.sign(), g / (g.abs() + 1e-8)))),
-    ("early_stop", "a list", _returned_as(list, "early_stop")),
-    ("early_stop", "a tensor", _returned_as(torch.tensor, "early_stop")),
     ("prune_smallest", "numpy", _returned_as(torch.Tensor.numpy, "prune_smallest")),
     ("prune_smallest", "the last of equals", lambda w, s: right("prune_smallest")(
         w.flatten().flip(0), s).flip(0).view_as(w)),
@@ -507,8 +502,6 @@ DIAGNOSED = [
         torch.where(u < p, x / (1 - p), 0.0) if t else x)),
     ("adamw_step", "L2 in Adam", lambda w, g, lr, d: (lambda h: w - lr * h / (
         h.square().sqrt() + 1e-8))(g + d * w)),
-    ("early_stop", "The best of *all*", lambda ls, p: (
-        min(range(len(ls)), key=ls.__getitem__), right("early_stop")(ls, p)[1])),
     ("prune_smallest", "the size |w|", lambda w, s: torch.where(
         w.flatten().argsort().argsort().view_as(w) < round(s * w.numel()), 0.0, w)),
     ("fgsm", "makes the loss smaller", lambda x, g, e: torch.clamp(x + e * (-g).sign(), 0, 1)),

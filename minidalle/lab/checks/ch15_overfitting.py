@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from minidalle.lab.checks.engine import Mistake, Property, Task
-from minidalle.training.early_stopping import EarlyStopping
-from minidalle.training.trainer import Record, TrainConfig
 
 # --- mirror_sides ---------------------------------------------------------------------------------
 
@@ -169,94 +167,6 @@ ADAMW_STEP = Task(
 )  # fmt: skip
 
 
-# --- early_stop -----------------------------------------------------------------------------------
-
-
-def early_stop(losses: list, patience: int) -> tuple:
-    left, last = iter(losses), len(losses) - 1
-    config = TrainConfig(steps=len(losses), validate_every=1, patience=patience)
-    stopping = EarlyStopping(lambda _: next(left), config)
-    for look in range(len(losses)):
-        stopping.look(Record(look + 1, len(losses), {}, 0.0, 0.0, 0.0), nn.Identity())
-        if stopping.is_over:
-            last = look
-            break
-    return stopping.best_step - 1, last
-
-
-def _stopped(losses: list, patience: int, better=lambda new, best: new < best, wait=0) -> tuple:
-    best, since = 0, 0
-    for look, loss in enumerate(losses):
-        if look == 0 or better(loss, losses[best]):
-            best, since = look, 0
-        else:
-            since += 1
-        if since >= patience + wait:
-            return best, look
-    return best, len(losses) - 1
-
-
-def _never_reset(losses: list, patience: int) -> tuple:
-    best, worse = 0, 0
-    for look, loss in enumerate(losses):
-        if loss < losses[best]:
-            best = look
-        elif look:
-            worse += 1
-        if worse >= patience:
-            return best, look
-    return best, len(losses) - 1
-
-
-def _since_last(losses: list, patience: int) -> tuple:
-    best, since = 0, 0
-    for look, loss in enumerate(losses):
-        best = look if loss < losses[best] else best
-        since = since + 1 if look and loss >= losses[look - 1] else 0
-        if since >= patience:
-            return best, look
-    return best, len(losses) - 1
-
-
-def _everywhere(losses: list, patience: int) -> tuple:
-    return losses.index(min(losses)), _stopped(losses, patience)[1]
-
-
-EARLY_STOP = Task(
-    name="early_stop", chapter=15, difficulty=2, minutes=10, answer=early_stop,
-    cases=lambda: [
-        ([3.0], 1), ([3.0, 2.0], 1), ([2.0, 3.0], 1), ([2.0, 2.0, 1.0], 1),
-        ([5.0, 4.0, 3.0, 3.5, 3.2, 2.0], 2), ([5.0, 4.0, 4.5, 3.0, 3.5, 2.5, 2.6], 2),
-        ([4.0, 3.0, 3.5, 3.4, 3.3, 3.2, 1.0], 3), ([4.0, 3.0, 3.0, 3.0, 2.0], 3),
-        ([6.0, 5.0, 5.5, 5.2, 4.0, 4.1, 4.2, 4.3, 4.4], 3), ([1.0, 2.0, 3.0], 5),
-    ],
-    properties=(Property("what is kept was seen: the first number is never above the second",
-                         lambda out, *_: out[0] <= out[1]),),
-    mistakes=(
-        Mistake("The count is never set back: patience counts the looks *since* the best one.",
-                _never_reset),
-        Mistake("The weights of the last look are kept; the best ones were earlier.",
-                lambda ls, p: (_stopped(ls, p)[1],) * 2),
-        Mistake("An equal loss is no better one: with ≤ a training that stands still never ends.",
-                lambda ls, p: _stopped(ls, p, lambda new, best: new <= best)),
-        Mistake("One look too late: after `patience` looks without a lower loss it ends.",
-                lambda ls, p: _stopped(ls, p, wait=1)),
-        Mistake("It ends at the first look that is no better: `patience` is ignored, and a loss is"
-                " noisy.", lambda ls, p: _stopped(ls, 1)),
-        Mistake("Each look is compared with the one before: after a bad one, a less bad one looks"
-                " like progress. Compare with the best.", _since_last),
-        Mistake("The best of *all* losses: those after the end have never been computed.",
-                _everywhere),
-    ),
-    hints=(
-        "Remember two things: which look was the best, and how many came after it.",
-        "A lower loss sets the count to 0; any other adds 1; at `patience` it is over.",
-        "Go through enumerate(losses); return (best, look) when the count reaches patience, and"
-        " (best, len(losses) - 1) at the end.",
-    ),
-)  # fmt: skip
-
-
 # --- prune_smallest -------------------------------------------------------------------------------
 
 
@@ -378,4 +288,4 @@ FGSM = Task(
     ),
 )  # fmt: skip
 
-TASKS = (MIRROR_SIDES, DROP_UNITS, ADAMW_STEP, EARLY_STOP, PRUNE_SMALLEST, FGSM)
+TASKS = (MIRROR_SIDES, DROP_UNITS, ADAMW_STEP, PRUNE_SMALLEST, FGSM)
