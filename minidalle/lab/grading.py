@@ -21,7 +21,7 @@ from typing import Any
 
 from minidalle.errors import MinidalleError
 from minidalle.lab.checks import TASKS
-from minidalle.lab.checks.engine import MIME, NOT_STARTED, PASSED, WRONG
+from minidalle.lab.checks.engine import GRADED, MIME, NOT_STARTED, PASSED, WRONG
 
 NO_VERDICT = "no verdict"  # the check was deleted, or its cell failed or did not end
 REASON = "reason"  # beside the tasks of a report: why some have no verdict
@@ -115,7 +115,7 @@ async def _run_in_processes(path: Path, seconds: int) -> dict[str, Any]:
             # -P: what a student calls json.py must not be imported in place of the library.
             sys.executable, "-P", RUNNER, path.absolute(), str(seconds), folder, MIME, *TASKS,
             stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True, limit=2**20,
-            env={"OMP_NUM_THREADS": "1", **os.environ, MARK: folder,
+            env={"OMP_NUM_THREADS": "1", **os.environ, MARK: folder, GRADED: "1",
                  "JUPYTER_RUNTIME_DIR": folder},
         )  # fmt: skip
         assert runner.stdout

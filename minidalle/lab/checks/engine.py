@@ -22,6 +22,7 @@ from minidalle.lab.checks.values import apart, equal, has_nan, kind, normalise, 
 from minidalle.lab.figures import matrix
 
 PASSED, NOT_STARTED, WRONG = "passed", "not started", "not yet"
+GRADED = "MINIDALLE_GRADED"  # set in the kernels of `minidalle grade`
 MIME = "application/vnd.minidalle.check+json"  # how `minidalle grade` finds a verdict
 
 
