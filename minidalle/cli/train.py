@@ -126,6 +126,11 @@ def _training_run(
     chosen = preset(args.preset).with_text_length(args.text_length)
     chosen = chosen.with_training(batch_size=args.batch_size)
     divisible = [name for name, row in STAGES.items() if not row.distinct_captions]
+    if args.accumulate > 1 and args.stage in STAGES and args.stage not in divisible:
+        raise MinidalleError(
+            "CLIP compares all pictures of a batch with all its captions, so its batch cannot be"
+            " accumulated: leave --accumulate out, and choose a smaller --batch-size if need be"
+        )
     chosen = chosen.with_training(*divisible, accumulate=args.accumulate)
     chosen = chosen.with_training(args.stage, lr=args.lr)
     stages = () if args.stage == "all" else (args.stage,)

@@ -86,6 +86,7 @@ def test_training_on_a_zip_of_ones_own_pictures(tmp_path, capsys):
         (["generate", "\u200b"], "a caption is needed"),
         (["generate", "a cat", "--bundle", "/"], "cannot read /manifest.json"),
         (["train", "dvae", "--preset", "smoke", "--accumulate", "3"], "does not divide among"),
+        (["train", "clip", "--preset", "smoke", "--accumulate", "2"], "leave --accumulate out"),
         (["train", "all", "--preset", "smoke", "--batch-size", "1"], "--batch-size of 2 or more"),
         (["train", "all", "--preset", "smoke", "--lr", "0.1"], "for one stage, dvae, prior, clip"),
         (["train", "prior", "--preset", "smoke", "--lr", "-1"], "lr must be above 0, got -1.0"),
