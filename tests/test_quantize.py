@@ -304,7 +304,7 @@ def test_fsq_levels_are_few_and_alike(codes, levels):
 
 def test_no_levels_for_eleven():
     """Catches a codebook that is silently smaller than was asked for."""
-    with pytest.raises(MinidalleError, match="22 codes are no product .* choose a power of 2"):
+    with pytest.raises(MinidalleError, match=r"22 codes are no product .* a power of 2"):
         fsq_levels(22)
 
 
