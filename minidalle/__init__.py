@@ -7,7 +7,7 @@
 The modules of the lesson, in reading order; each imports only those above it:
 
     tokenizer      captions become tokens: byte-level BPE
-    quantize       features become discrete codes: Gumbel-softmax, straight-through, VQ
+    quantize       features become discrete codes: Gumbel-softmax, straight-through, VQ, FSQ
     residual       convolutional residual blocks, of which the dVAE is made
     dvae           pictures become a grid of codes, and codes become pictures
     attention      scaled dot-product attention, masks, the KV cache

@@ -45,16 +45,16 @@ from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from minidalle.errors import MinidalleError, check_fields
-from minidalle.quantize import GumbelQuantizer, VectorQuantizer, k_means
+from minidalle.quantize import QUANTIZERS, GumbelQuantizer, build_quantizer, fsq_levels, k_means
 from minidalle.residual import residual_stack
 from minidalle.tensors import full_precision
 
 EPSILON = 0.1  # pixels are mapped to [ε, 1 − ε], where the logit is tame
 LOGIT_SCALE = 8.0  # initial standard deviation of a code's logits; at 3 a quarter were never used
+FSQ_SCALE = 1.0  # and of FSQ's numbers: normal ones then use their levels nearly equally
 SHARPNESS = 15.0  # at first, of the likeness to prototypes: codes are sure, and not yet certain
 MEAN_WEIGHT = 2.0  # of a square's mean colour against its shape, where squares are compared: at 1,
 # the k-means alone loses a fact of 8 % of the pictures, most often a colour; at 2, of 3 %
-QUANTIZERS = ("gumbel", "straight-through", "vq")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,8 @@ class DVAEConfig:
     decoder_num_3x3: int = 1  # and of the decoder (paper: 3)
     bottleneck: int = 4  # a block's channels divided by those inside it (paper: 4)
     prototypes: bool = False  # codes are the k-means of squares (paper: no)
-    code_width: int = 128  # D, dimensions of a code's embedding
-    quantizer: str = "gumbel"  # gumbel (the paper's), straight-through, or vq
+    code_width: int = 128  # D, dimensions of a code's embedding (fsq: as many as its levels)
+    quantizer: str = "gumbel"  # gumbel (the paper's), straight-through, vq or fsq
     beta: float = 6.6  # final weight of the KL term, before the division by 3 f² (paper: 6.6)
     information_bonus: float = 0.3  # per nat of I(picture; code), at the start (paper: none)
 
@@ -84,7 +84,9 @@ class DVAEConfig:
         if len(self.widths) > 8:
             raise MinidalleError(f"widths has {len(self.widths)} groups; at most 8")
         if self.prototypes and (
-            len(self.widths) > 1 or self.quantizer == "vq" or self.code_width < 3 * self.patch**2
+            len(self.widths) > 1
+            or self.quantizer in ("vq", "fsq")
+            or self.code_width < 3 * self.patch**2
         ):
             raise MinidalleError(
                 "prototypes need one width, Gumbel codes and a code_width of at least 3 patch², got"
@@ -100,6 +102,8 @@ class DVAEConfig:
             raise MinidalleError(
                 f"no quantizer {self.quantizer!r}; choose one of: {', '.join(QUANTIZERS)}"
             )
+        if self.quantizer == "fsq":
+            fsq_levels(self.codes)  # raises where there are none
 
     @property
     def factor(self) -> int:
@@ -155,13 +159,8 @@ class DVAE(nn.Module):
     def __init__(self, config: DVAEConfig) -> None:
         super().__init__()
         self.config = config
-        p, widths, width = config.patch, config.widths, config.code_width
-        self.quantizer: VectorQuantizer | GumbelQuantizer
-        if config.quantizer == "vq":
-            self.quantizer = VectorQuantizer(config.codes, width)
-        else:
-            hard = config.quantizer == "straight-through"
-            self.quantizer = GumbelQuantizer(config.codes, width, hard)
+        p, widths = config.patch, config.widths
+        self.quantizer = build_quantizer(config.quantizer, config.codes, config.code_width)
         stem = 1 if config.encoder_num_3x3 == 0 else 7 if p == 1 else 3
         shape = {"blocks": config.blocks, "bottleneck": config.bottleneck}
         fold = Rearrange("b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
@@ -171,7 +170,8 @@ class DVAE(nn.Module):
             self.log_sharpness = nn.Parameter(torch.tensor(math.log(SHARPNESS)))
         else:
             norm = nn.BatchNorm2d(self.quantizer.features)
-            nn.init.constant_(norm.weight, LOGIT_SCALE)
+            scale = FSQ_SCALE if config.quantizer == "fsq" else LOGIT_SCALE
+            nn.init.constant_(norm.weight, scale)
             self.encoder = nn.Sequential(
                 fold,
                 nn.Conv2d(3 * p * p, widths[0], stem, padding=stem // 2),
@@ -180,7 +180,7 @@ class DVAE(nn.Module):
                 norm,
             )
         self.decoder = nn.Sequential(
-            nn.Conv2d(width, widths[-1], 1),
+            nn.Conv2d(self.quantizer.width, widths[-1], 1),
             residual_stack(widths[::-1], num_3x3=config.decoder_num_3x3, up=True, **shape),
             nn.Conv2d(widths[0], 6 * p * p, 1),
             Rearrange("b (c p q) h w -> b c (h p) (w q)", p=p, q=p),
@@ -202,6 +202,7 @@ class DVAE(nn.Module):
         # Weighed by how often they occur, nearly all codes would be sky; each weighed alike, none.
         centres = k_means(_weigh_mean(squares), counts.float().sqrt(), self.config.codes)
         self.prototypes.copy_(_weigh_mean(centres, 1 / MEAN_WEIGHT))
+        assert isinstance(self.quantizer, GumbelQuantizer)
         self.quantizer.codebook[:, : self.prototypes.shape[1]] = self.prototypes
         last = self.decoder.get_submodule("2")
         assert isinstance(last, nn.Conv2d)
@@ -209,7 +210,7 @@ class DVAE(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What a cell's code is chosen by: images in [0, 1], B 3 H W → B K h w logits, or B D h w
-        features for VQ."""
+        features for VQ and FSQ."""
         if not self.config.prototypes:
             return self.encoder(2 * images - 1)
         squares = _weigh_mean(self.encoder(2 * images - 1).movedim(1, -1))

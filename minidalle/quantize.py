@@ -1,4 +1,4 @@
-"""From vectors to codes: four ways to put a discrete choice inside a network.
+"""From vectors to codes: five ways to put a discrete choice inside a network.
 
 An encoder gives every cell of a grid some features. A quantiser picks one of K codes for it and
 gives the decoder that code's vector. Picking is an argmax, which has no gradient, so each quantiser
@@ -8,14 +8,19 @@ below is another way to train through it:
     Gumbel-softmax     y = softmax((logits + g) / τ),  g ~ Gumbel(0, 1)      soft, exact as τ → 0
     straight-through   one-hot of argmax y forwards, y backwards             hard, biased gradient
     VQ with EMA        the nearest codebook vector; codebook = running mean of what chose it
+    FSQ                each of a few numbers bounded and rounded; the codebook is a fixed grid
 
 `k_means` finds a codebook without a network, and is where one may begin.
 
 Shapes: B batch, K codebook, D width, h w grid. DALL·E trains with Gumbel-softmax and uses argmax
-(Ramesh et al. 2021, §2.1); Gumbel-softmax: Jang et al. 2017; VQ: van den Oord et al. 2017.
+(Ramesh et al. 2021, §2.1); Gumbel-softmax: Jang et al. 2017; VQ: van den Oord et al. 2017; FSQ:
+Mentzer et al. 2023.
 """
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate, combinations_with_replacement
+from operator import mul
 from typing import NamedTuple
 
 import torch
@@ -23,6 +28,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from minidalle.errors import MinidalleError
 from minidalle.tensors import full_precision
 
 
@@ -65,7 +71,7 @@ class GumbelQuantizer(nn.Module):
 
     def __init__(self, codes: int, width: int, hard: bool = False) -> None:
         super().__init__()
-        self.features, self.hard = codes, hard
+        self.features, self.width, self.hard = codes, width, hard
         self.codebook = nn.Parameter(torch.randn(codes, width))  # K D
 
     def forward(self, logits: Tensor, tau: float) -> Quantized:
@@ -112,7 +118,7 @@ class VectorQuantizer(nn.Module):
 
     def __init__(self, codes: int, width: int, decay: float = 0.99) -> None:
         super().__init__()
-        self.features, self.decay = width, decay
+        self.features, self.width, self.decay = width, width, decay
         start = torch.randn(codes, width)
         self.register_buffer("codebook", start)
         self.register_buffer("counts", torch.ones(codes))
@@ -161,6 +167,88 @@ class VectorQuantizer(nn.Module):
     def embed(self, codes: Tensor) -> Tensor:
         """B h w → B D h w."""
         return rearrange(F.embedding(codes, self.codebook), "b h w d -> b d h w")
+
+
+class FiniteScalarQuantizer(nn.Module):
+    """Features are d numbers; each is bounded and rounded to one of L levels.
+
+        n_i = round((L_i − 1) (tanh h_i + 1) / 2)  in 0..L_i − 1,      k = Σ n_i ∏_{j<i} L_j
+
+    The decoder sees the d levels, spread from −1 to 1. The codebook is this grid of K = ∏ L_i
+    points: nothing of it is learned, so nothing can die, and no term of the loss must keep codes in
+    use. (The paper, §3.1, rounds around zero and shifts even L by a half: as many levels.)
+    """
+
+    levels: Tensor  # d, each at least 2
+    strides: Tensor  # d, the product of the levels before each
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.features = self.width = len(levels)
+        strides = list(accumulate(levels, mul, initial=1))
+        self.size = strides.pop()  # K
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("strides", torch.tensor(strides), persistent=False)
+
+    def forward(self, features: Tensor, tau: float = 0.0) -> Quantized:
+        """Features B d h w to points of the grid, B d h w in [−1, 1]; τ is not used."""
+        n = self._bound(features)
+        vectors = self._spread(n.round() + (n - n.detach()))  # straight-through
+        codes = self.codes(features)
+        share = torch.bincount(codes.flatten(), minlength=self.size) / codes.numel()
+        entropy = -(share * (share + 1e-12).log()).sum()
+        kl = vectors.new_tensor(math.log(self.size))
+        return Quantized(vectors, codes, kl, entropy, vectors.new_zeros(()))
+
+    def codes(self, features: Tensor) -> Tensor:
+        """The code of the point that each cell is rounded to: B d h w → B h w."""
+        return (self._bound(features).round().long() * self.strides[:, None, None]).sum(1)
+
+    def sample(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Deterministic: the same as `codes`."""
+        return self.codes(features)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """The points of codes, B h w → B d h w: the digits of k, the first one fastest."""
+        n = codes[:, None] // self.strides[:, None, None] % self.levels[:, None, None]
+        return self._spread(n.float())
+
+    def _bound(self, features: Tensor) -> Tensor:
+        """Any number to one between 0 and L − 1."""
+        return (self.levels - 1)[:, None, None] * (torch.tanh(features.float()) + 1) / 2
+
+    def _spread(self, n: Tensor) -> Tensor:
+        """Levels 0..L − 1 to numbers from −1 to 1."""
+        return 2 * n / (self.levels - 1)[:, None, None] - 1
+
+
+def fsq_levels(codes: int) -> tuple[int, ...]:
+    """Levels whose product is `codes`: the fewest, of 2 to 8 each, and then the most alike.
+
+    512 → (8, 8, 8); 240 → (8, 6, 5). Raises MinidalleError where there are none.
+    """
+    for d in range(1, 17):
+        choices = combinations_with_replacement(range(8, 1, -1), d)
+        if found := [levels for levels in choices if math.prod(levels) == codes]:
+            return min(found, key=lambda levels: levels[0] - levels[-1])
+    raise MinidalleError(
+        f"{codes} codes are no product of levels from 2 to 8; choose a power of 2, such as 512"
+    )
+
+
+# --- All of them ----------------------------------------------------------------------------------
+
+Quantizer = GumbelQuantizer | VectorQuantizer | FiniteScalarQuantizer
+QUANTIZERS = ("gumbel", "straight-through", "vq", "fsq")
+
+
+def build_quantizer(kind: str, codes: int, width: int) -> Quantizer:
+    """The quantiser of this name, one of QUANTIZERS. FSQ chooses a width of its own."""
+    if kind == "fsq":
+        return FiniteScalarQuantizer(fsq_levels(codes))
+    if kind == "vq":
+        return VectorQuantizer(codes, width)
+    return GumbelQuantizer(codes, width, hard=kind == "straight-through")
 
 
 class Usage(NamedTuple):

@@ -11,7 +11,6 @@ from torch.distributions import Laplace, SigmoidTransform, TransformedDistributi
 
 from minidalle.dvae import (
     DVAE,
-    QUANTIZERS,
     DVAEConfig,
     beta_at,
     from_unit,
@@ -21,7 +20,7 @@ from minidalle.dvae import (
     to_unit,
 )
 from minidalle.errors import MinidalleError
-from minidalle.quantize import k_means
+from minidalle.quantize import QUANTIZERS, k_means
 from minidalle.residual import Block
 
 TINY = DVAEConfig(image_size=8, patch=2, widths=(8, 16), blocks=1, codes=16, code_width=5)
@@ -238,12 +237,29 @@ def test_every_quantizer_learns(quantizer):
     assert own < 0.85 * others  # what the codes say of a picture is true of it
 
 
+def test_fsq_begins_with_its_codes_in_use():
+    """Catches numbers so large that tanh gives only its ends, where it has no slope either."""
+    dvae = DVAE(replace(TINY, quantizer="fsq", codes=64))
+    z = dvae.quantizer(dvae.features(torch.rand(200, 3, 8, 8)), 0.5)
+    assert z.entropy > 0.8 * math.log(64)
+
+
+def test_small_pictures_have_small_grids():
+    """Catches a layer that is bound to one size: a picture of half the side has half the grid."""
+    dvae = DVAE(TINY).eval()
+    for side in (4, 8, 16):
+        codes = dvae.encode(torch.rand(1, 3, side, side))
+        assert codes.shape == (1, side // 4, side // 4)
+        assert dvae.decode(codes).shape == (1, 3, side, side)
+
+
 # What a user can get wrong -----------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"image_size": 10}, r"image_size 10 is not a multiple of 4"),
-        ({"quantizer": "gumble"}, r"'gumble'; choose one of: gumbel, straight-through, vq"),
+        ({"quantizer": "gumble"}, r"'gumble'; choose one of: gumbel, straight-through, vq, fsq"),
+        ({"quantizer": "fsq", "codes": 22}, r"22 codes are no product of levels from 2 to 8"),
     ],
 )
 def test_a_wrong_config_is_refused(change, message):
@@ -333,7 +349,9 @@ def test_few_squares_still_make_all_prototypes():
 
 
 @pytest.mark.parametrize(
-    "change", [{"widths": (4, 8)}, {"quantizer": "vq"}, {"code_width": 11}], ids=str
+    "change",
+    [{"widths": (4, 8)}, {"quantizer": "vq"}, {"quantizer": "fsq", "codes": 8}, {"code_width": 11}],
+    ids=str,
 )
 def test_prototypes_need_room(change):
     with pytest.raises(MinidalleError, match="prototypes need one width, Gumbel codes"):

@@ -7,9 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from minidalle.errors import MinidalleError
 from minidalle.quantize import (
+    QUANTIZERS,
+    FiniteScalarQuantizer,
     GumbelQuantizer,
     VectorQuantizer,
+    build_quantizer,
+    fsq_levels,
     gumbel_noise,
     gumbel_softmax,
     straight_through,
@@ -229,6 +234,87 @@ def test_vq_codes_are_the_same_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(vq(features).codes, expected)
         assert torch.equal(vq.codes(features), expected)  # as DVAE.encode calls it
+
+
+# FSQ ---------------------------------------------------------------------------------------------
+def axis(levels):
+    """The numbers that one coordinate can be."""
+    return [2 * n / (levels - 1) - 1 for n in range(levels)]
+
+
+@pytest.mark.parametrize("levels", [(8, 8, 8), (4, 4), (3, 2, 5), (7,), (2, 2, 2, 2)], ids=str)
+def test_fsq_codes_are_the_points_of_a_grid(levels):
+    """Catches two codes of one point, a point without a code, and digits in another order."""
+    fsq, k = FiniteScalarQuantizer(levels), torch.arange(math.prod(levels))
+    points = fsq.embed(k[None, None])[0, :, 0].T  # K d
+    expected = [point[::-1] for point in product(*map(axis, levels[::-1]))]  # the first is fastest
+    torch.testing.assert_close(points, torch.tensor(expected))
+    features = torch.atanh(points.clamp(-0.9999, 0.9999)).T[None, :, None]
+    assert torch.equal(fsq.codes(features).flatten(), k)
+    assert torch.equal(fsq.sample(features), fsq.codes(features))
+
+
+def test_fsq_takes_the_nearest_level_of_each_number():
+    """Catches numbers without a bound, floor for round, and the levels of another axis."""
+    levels = (5, 2, 8)
+    fsq, features = FiniteScalarQuantizer(levels), 2 * torch.randn(2, 3, 4, 5)
+    z, codes = fsq(features), []
+    for cell, vector in zip(cells(features), cells(z.vectors), strict=True):
+        digits = []
+        for h, value, n in zip(cell, vector, levels, strict=True):
+            distances = [abs(math.tanh(h) - level) for level in axis(n)]
+            digits.append(distances.index(min(distances)))
+            assert value == pytest.approx(axis(n)[digits[-1]])
+        codes.append(digits[0] + 5 * digits[1] + 10 * digits[2])
+    assert z.codes.flatten().tolist() == codes
+    assert torch.equal(z.vectors, fsq.embed(z.codes))  # the decoder sees in training what in use
+    shares = [codes.count(k) / len(codes) for k in set(codes)]
+    assert z.entropy.item() == pytest.approx(-sum(p * math.log(p) for p in shares), rel=1e-5)
+    assert z.kl.item() == pytest.approx(math.log(80)) and z.commitment == 0
+
+
+def test_fsq_gradient_skips_the_rounding_alone():
+    """Catches an encoder without a gradient, and one whose bound has none."""
+    fsq, features = FiniteScalarQuantizer((8, 3)), torch.randn(2, 2, 4, 5, requires_grad=True)
+    weight = torch.randn_like(features)
+    (gradient,) = torch.autograd.grad((fsq(features).vectors * weight).sum(), features)
+    torch.testing.assert_close(gradient, weight * (1 - features.tanh() ** 2))
+
+
+def test_fsq_uses_all_codes_and_no_others():
+    """Catches a level too many at the ends, and levels that no number is rounded to."""
+    fsq = FiniteScalarQuantizer((8, 8, 8))
+    ends = torch.tensor([[-1e6, 1e6]]).expand(3, 2)[None, :, None]
+    assert fsq.codes(ends).flatten().tolist() == [0, 511]
+    assert fsq(ends).vectors.flatten().tolist() == [-1, 1] * 3
+    counts = torch.bincount(fsq.codes(torch.randn(1, 3, 1, N)).flatten(), minlength=512)
+    used, perplexity = usage(counts)
+    assert len(counts) == 512 and used == 1 and perplexity > 0.9 * 512
+
+
+@pytest.mark.parametrize(
+    ("codes", "levels"),
+    [(2, (2,)), (6, (6,)), (16, (4, 4)), (240, (8, 6, 5)), (512, (8, 8, 8)), (4096, (8,) * 4)],
+)
+def test_fsq_levels_are_few_and_alike(codes, levels):
+    """Catches (8, 2) for 16 codes, and a grid that is not of this size."""
+    assert fsq_levels(codes) == levels
+    assert build_quantizer("fsq", codes, width=99).width == len(levels)
+
+
+def test_no_levels_for_eleven():
+    """Catches a codebook that is silently smaller than was asked for."""
+    with pytest.raises(MinidalleError, match=r"22 codes are no product .* a power of 2"):
+        fsq_levels(22)
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+def test_every_quantizer_says_how_wide_its_vectors_are(kind):
+    """Catches a decoder that is built for vectors of another width."""
+    quantizer = build_quantizer(kind, 64, width=5)
+    z = quantizer(torch.randn(2, quantizer.features, 3, 4), 0.5)
+    assert z.vectors.shape == (2, quantizer.width, 3, 4) and z.codes.shape == (2, 3, 4)
+    assert quantizer.embed(z.codes).shape == z.vectors.shape and z.codes.max() < 64
 
 
 # Usage -------------------------------------------------------------------------------------------

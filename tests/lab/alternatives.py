@@ -92,6 +92,15 @@ def usage(counts):
     return used, float(np.prod([x**-x for x in p if x > 0]))
 
 
+def fsq(features, levels):
+    bounded = torch.tanh(features)
+    nearest = torch.zeros_like(features)
+    for i, n in enumerate(levels.tolist()):
+        grid = torch.linspace(-1, 1, n)
+        nearest[:, i] = grid[(bounded[:, i, None] - grid).abs().argmin(-1)]
+    return bounded + (nearest - bounded).detach()
+
+
 # --- 04
 def to_unit(x):
     return torch.lerp(torch.full_like(x, 0.1), torch.full_like(x, 0.9), x)

@@ -161,6 +161,10 @@ WRONG = [
         x, x.shape[-1:]))),
     ("gumbel_softmax", "ignores tau", _ignoring("gumbel_softmax", 2, 1.0)),
     ("gumbel_softmax", "ignores the noise", _ignoring("gumbel_softmax", 1, 0.0)),
+    ("fsq", "ignores the levels", _ignoring("fsq", 1, lambda h, levels: torch.full_like(
+        levels, 8))),
+    ("fsq", "as many levels as the first number has", _ignoring("fsq", 1, lambda h, levels: levels[
+        :1].expand(len(levels)))),
     ("contrastive_loss", "ignores the scale", _ignoring("contrastive_loss", 2, 1.0)),
     ("temper", "ignores the temperature", _ignoring("temper", 1, 1.0)),
     ("top_k", "ignores k", _ignoring("top_k", 1, 2)),
@@ -195,7 +199,7 @@ WRONG = [
     *[(name, "detached", _detached(name)) for name in (
         "log_normal", "reparameterise", "gaussian_kl", "elbo", "gumbel_softmax", "kl_to_uniform",
         "straight_through", "logit_laplace_nll", "attend", "joint_loss", "block",
-        "contrastive_loss", "drop_units")],
+        "contrastive_loss", "drop_units", "fsq")],
     *[(name, "torch.tensor of a number", _as_number(name)) for name in (
         "gaussian_kl", "elbo", "kl_to_uniform", "joint_loss", "contrastive_loss")],
     ("gaussian_kl", "a float", lambda mu, ln_var: right("gaussian_kl")(mu, ln_var).item()),
@@ -383,6 +387,8 @@ RIGHT = [
     ("rank", "numpy", lambda images, text: np.argsort(-(images @ text).numpy(), kind="stable")),
     ("rank", "equals the other way round", _rank_last_first),
     ("nearest_code", "a list of indices", _codes_as_a_list),
+    ("fsq", "a sigmoid of twice the number", lambda h, n: (lambda p: 2 * (
+        p + (p.round() - p).detach()) / (n - 1) - 1)((n - 1) * torch.sigmoid(2 * h))),
     ("nearest_code", "numpy", _returned_as(torch.Tensor.numpy, "nearest_code")),
     ("causal_mask", "np.tri of bool", lambda n: np.tri(n, dtype=bool)),
     ("row_mask", "numpy", _returned_as(torch.Tensor.numpy, "row_mask")),
@@ -486,6 +492,9 @@ DIAGNOSED = [
     ("top_p", "`gather`", _nucleus_by_gather),
     ("top_k", "`gather`", _top_k_by_gather),
     ("guide", "the wrong sign", lambda w, e, g: (1 + g) * e - g * w),
+    ("fsq", "no gradient comes back", lambda h, n: torch.round(
+        (n - 1) * torch.sigmoid(2 * h)) * 2 / (n - 1) - 1),
+    ("fsq", "skips the tanh", lambda h, n: h + (good.fsq(h, n) - h).detach()),
     ("shows_held_out", "any, not all", lambda things, held: {
         (t.kind, t.colour) for t in things} <= held),
     ("lost_where", "`all` where `any`", _all_right),

@@ -280,4 +280,73 @@ USAGE = Task(
     ),
 )  # fmt: skip
 
-TASKS = (GUMBEL, GUMBEL_SOFTMAX, STRAIGHT_THROUGH, KL_TO_UNIFORM, NEAREST_CODE, USAGE)
+
+# --- fsq ------------------------------------------------------------------------------------------
+
+
+def fsq(features: Tensor, levels: Tensor) -> Tensor:
+    quantizer = quantize.FiniteScalarQuantizer(levels.tolist())
+    return quantizer(features.T[None, :, :, None]).vectors[0, :, :, 0].T
+
+
+def _bounded(features: Tensor, steps: Tensor) -> Tensor:
+    return steps * (torch.tanh(features) + 1) / 2
+
+
+def _rounded(n: Tensor) -> Tensor:
+    return n.round() + (n - n.detach())
+
+
+def _spread(n: Tensor, steps: Tensor) -> Tensor:
+    return 2 * n / steps - 1
+
+
+FSQ = Task(
+    name="fsq", chapter=3, difficulty=3, minutes=15, answer=fsq,
+    cases=lambda: [
+        (torch.tensor([[0.3]]), torch.tensor([3])),
+        (torch.tensor([[2.0, -0.2]]), torch.tensor([2, 5])),
+        (torch.tensor([[40.0, -40.0]]), torch.tensor([4, 8])),
+        *[(1.5 * torch.randn(n, len(levels)), torch.tensor(levels))
+          for n, levels in ((3, (8, 4)), (5, (8, 6, 5)), (4, (3, 2, 7, 5)))],
+    ],
+    trained=("features",),
+    properties=(
+        Property("every number lies between −1 and 1",
+                 lambda y, h, levels: bool((y.abs() <= 1 + 1e-4).all())),
+    ),
+    mistakes=(
+        Mistake("Forwards it is right, but no gradient comes back: round() has the slope 0"
+                " everywhere. Copy the gradient past it, as in exercise 3.",
+                lambda h, n: _spread(_bounded(h, n - 1).round(), n - 1)),
+        Mistake("The gradient skips the tanh as well as the rounding. Only round() has no useful"
+                " slope; the bound has one.",
+                lambda h, n: _spread(_bounded(h, n - 1).round(), n - 1).detach() + (
+                    h - h.detach())),
+        Mistake("Nothing is rounded: the decoder must see one of L levels.",
+                lambda h, n: torch.tanh(h)),
+        Mistake("One level too many: L levels, from 0 to L − 1, lie L − 1 steps apart.",
+                lambda h, n: _spread(_rounded(_bounded(h, n)), n)),
+        Mistake("Floor takes the level below, and reaches the last one never; round takes the"
+                " nearest.", lambda h, n: _spread(_bounded(h, n - 1).floor() + (
+                    _bounded(h, n - 1) - _bounded(h, n - 1).detach()), n - 1)),
+        Mistake("Nothing bounds the numbers: a large one gets a level that does not exist.",
+                lambda h, n: _spread(_rounded((n - 1) * (h + 1) / 2), n - 1)),
+        Mistake("clamp bounds the numbers, but beyond −1 and 1 it has no slope, and they never come"
+                " back. Take tanh.",
+                lambda h, n: _spread(_rounded((n - 1) * (h.clamp(-1, 1) + 1) / 2), n - 1)),
+        Mistake("The levels are right, but still count 0 … L − 1: spread them from −1 to 1.",
+                lambda h, n: _rounded(_bounded(h, n - 1))),
+        Mistake("sigmoid(h) is (tanh(h / 2) + 1) / 2: a bound that is half as steep.",
+                lambda h, n: _spread(_rounded((n - 1) * h.sigmoid()), n - 1)),
+    ),
+    hints=(
+        "Section 10: bound, round, spread. One line for each.",
+        "Bound each number between 0 and L − 1, round it, and copy the gradient past the rounding"
+        " as in exercise 3.",
+        "n = (L − 1)(tanh h + 1) / 2; then the value of round(n) with the gradient of n; then"
+        " 2 n / (L − 1) − 1.",
+    ),
+)  # fmt: skip
+
+TASKS = (GUMBEL, GUMBEL_SOFTMAX, STRAIGHT_THROUGH, KL_TO_UNIFORM, NEAREST_CODE, USAGE, FSQ)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from minidalle.dvae import MEAN_WEIGHT
 from minidalle.lab.diagrams.canvas import (
     ACCENT,
     CAPTION,
@@ -142,9 +143,12 @@ def nearest_prototype() -> Picture:
     rows, columns = (slice(at, at + window) for at in first)
     row, column = (at + window // 2 for at in first)
     square = image[f * row : f * (row + 1), f * column : f * (column + 1)] / 255
-    distance = np.sqrt(((looks - square) ** 2).sum((1, 2, 3)))
-    nearest = np.argsort(distance)[:4]
-    assert nearest[0] == grid[row, column]
+    apart = looks - square
+    apart += (MEAN_WEIGHT - 1) * apart.mean((1, 2), keepdims=True)  # as the encoder compares them
+    distance = np.sqrt((apart**2).sum((1, 2, 3)))
+    nearest = np.unique(distance.round(4), return_index=True)[1][:4]  # some prototypes are equal
+    assert np.isclose(distance[grid[row, column]], distance.min(), atol=1e-4)
+    nearest[0] = grid[row, column]
     crop = image[f * rows.start : f * rows.stop, f * columns.start : f * columns.stop] / 255
     tiles = np.concatenate([np.concatenate(list(looks[r]), 1) for r in grid[rows, columns]], 0)
 

@@ -53,7 +53,7 @@ def prototype_dvae(config: DVAEConfig) -> DVAE:
 def prototypes(dvae: DVAE) -> np.ndarray:
     """What each code looks like on its own: K f f 3 in [0, 1]."""
     f = dvae.config.factor
-    looks = dvae.quantizer.codebook[:, : 3 * f * f].detach().reshape(-1, 3, f, f)
+    looks = dvae.prototypes.reshape(-1, 3, f, f)
     return ((looks.movedim(1, -1) + 1) / 2).clamp(0, 1).numpy()
 
 
