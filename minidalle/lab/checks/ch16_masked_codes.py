@@ -338,6 +338,13 @@ def _mirrored(i: int, base: int) -> float:
     return x
 
 
+def _unmirrored(i: int, base: int) -> float:
+    digits = 1
+    while base**digits <= i:
+        digits += 1
+    return i / base**digits
+
+
 def _visited(point, first=0, distinct=True):
     """Another sequence of points (row and column in 0 … 1), or another start."""
 
@@ -367,7 +374,8 @@ HALTON_CELLS = Task(
     mistakes=(
         Mistake("That is raster order: the first cells all lie in the first row.",
                 lambda grid, count: list(range(count))),
-        Mistake("The bases are exchanged: 2 for the row and 3 for the column.",
+        Mistake("Row and column are exchanged: base 2 for the row, base 3 for the column, and cells are"
+                " numbered along the rows.",
                 _visited(lambda i: (_mirrored(i, 3), _mirrored(i, 2)))),
         Mistake("One base for both: all points lie on the diagonal. (It may never reach a cell"
                 " beside it.)", lambda grid, count: (lambda on: on[:count] + [
@@ -378,9 +386,8 @@ HALTON_CELLS = Task(
                 _visited(lambda i: (_mirrored(i, 2), _mirrored(i, 3)), distinct=False)),
         Mistake("The sequence begins with point 1; point 0, the upper left corner, is left out.",
                 _visited(lambda i: (_mirrored(i, 2), _mirrored(i, 3)), first=1)),
-        Mistake("The cell number is column · grid + row: raster order counts along the rows.",
-                lambda grid, count: [c % grid * grid + c // grid
-                                     for c in halton_cells(grid, count)]),
+        Mistake("The digits are not mirrored: the *last* digit of i moves the point farthest.",
+                _visited(lambda i: (_unmirrored(i, 2), _unmirrored(i, 3)))),
     ),
     hints=(
         "Point i: write i in base 2 and mirror its digits at the point; the same in base 3.",

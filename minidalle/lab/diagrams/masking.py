@@ -140,7 +140,7 @@ def near_and_far() -> Picture:
         "layers 2, 4, 6": ("all codes, and the text", torch.ones(n, n)),
         "rotary, in both": ("the score of two equal vectors", score),
     }
-    sheet = Canvas(880, 258)
+    sheet = Canvas(880, 268)
     for i, (name, (note, values)) in enumerate(panels.items()):
         x = 70.0 + 280 * i
         sheet.text(x + side * n / 2, 18, name, bold=True)
