@@ -523,8 +523,7 @@ def reveal_counts(cells, passes):
     drawn = []
     for t in range(1, passes + 1):
         hidden = int(cells * math.cos(math.pi / 2 * t / passes))
-        count = max(1, cells - sum(drawn) - hidden)
-        drawn.append(min(count, cells - sum(drawn) - (passes - t)))
+        drawn.append(max(1, cells - sum(drawn) - hidden))
     return drawn
 
 

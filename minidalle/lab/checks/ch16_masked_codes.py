@@ -150,7 +150,7 @@ IMPOSSIBLE_SHARE = Task(
         (torch.tensor([[1.0]]),), (torch.tensor([[0.5, 0.0], [0.0, 0.5]]),),
         (torch.tensor([[0.25, 0.25], [0.25, 0.25]]),), (torch.tensor([[0.6, 0.0], [0.1, 0.3]]),),
         (torch.tensor([[0.2, 0.0, 0.1], [0.0, 0.7, 0.0]]),), (torch.eye(4) / 4,), _joint(3, 3),
-        _joint(2, 5), _joint(4, 3, 0.3), _joint(5, 5, 0.7),
+        _joint(2, 5), _joint(4, 3, 0.3), _joint(5, 5, 0.7), (torch.eye(40) / 40,),
     ],
     properties=(Property("a probability lies between 0 and 1",
                          lambda out, joint: -1e-6 <= out <= 1 + 1e-6),),
@@ -194,7 +194,7 @@ def _reveal(rest, least=True):
         drawn, left = [], cells
         for t in range(1, passes + 1):
             now = math.floor(rest(t, passes) * cells)
-            now = max(passes - t, min(now, left - 1)) if least else now
+            now = min(now, left - 1) if least else now
             drawn.append(left - now)
             left = now
         return drawn
@@ -235,9 +235,9 @@ REVEAL_COUNTS = Task(
     ),
     hints=(
         "How many are hidden after pass t, and after pass t − 1? The difference is drawn.",
-        "math.floor(math.cos(math.pi * t / (2 * passes)) * cells), but at most one less than"
-        " before, and at least one for each pass to come.",
-        "rest = max(passes - t, min(rest, left - 1)); drawn.append(left - rest); left = rest.",
+        "math.floor(math.cos(math.pi * t / (2 * passes)) * cells), but at least one fewer than"
+        " before.",
+        "rest = min(rest, left - 1); drawn.append(left - rest); left = rest.",
     ),
 )  # fmt: skip
 
@@ -366,7 +366,7 @@ HALTON_CELLS = Task(
     name="halton_cells", chapter=16, difficulty=4, minutes=20, answer=halton_cells,
     # 3 does not divide a grid: no point lies on a border, where rounding would decide.
     cases=lambda: [(1, 1), (2, 2), (2, 4), (4, 3), (4, 8), (4, 16), (5, 5), (5, 25), (8, 12),
-                   (8, 40), (10, 30)],
+                   (8, 40), (10, 30), (16, 250)],
     properties=(
         Property("no cell comes twice", lambda out, *_: len(set(out)) == len(out)),
         Property("as many cells as asked for", lambda out, grid, count: len(out) == count),
