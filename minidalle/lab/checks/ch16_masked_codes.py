@@ -1,5 +1,6 @@
 """Chapter 16, masked codes: the checks of its exercises."""
 
+import itertools
 import math
 
 import torch
@@ -49,7 +50,8 @@ MASKED_LOSS = Task(
                 lambda a, c, h: (_nll(a, c) * h).mean()),
         Mistake("The logarithm is missing: that is minus the mean probability.",
                 lambda a, c, h: -a.softmax(-1).gather(1, c[:, None])[:, 0][h].mean()),
-        Mistake("The sign is wrong: a loss is *minus* ln p.", lambda a, c, h: -_nll(a, c)[h].mean()),
+        Mistake("The sign is wrong: a loss is *minus* ln p.",
+                lambda a, c, h: -_nll(a, c)[h].mean()),
         Mistake("In bits. The course counts in nats: the natural logarithm.",
                 lambda a, c, h: _nll(a, c)[h].mean() / math.log(2)),
         Mistake("The softmax runs over the cells; it is the *codes* of one cell that compete.",
@@ -184,7 +186,7 @@ IMPOSSIBLE_SHARE = Task(
 
 def reveal_counts(cells: int, passes: int) -> list:
     left = [cells, *masked_sampling.schedule(cells, passes)]
-    return [a - b for a, b in zip(left[:-1], left[1:], strict=True)]
+    return [a - b for a, b in itertools.pairwise(left)]
 
 
 def _reveal(rest, least=True):
@@ -374,8 +376,8 @@ HALTON_CELLS = Task(
     mistakes=(
         Mistake("That is raster order: the first cells all lie in the first row.",
                 lambda grid, count: list(range(count))),
-        Mistake("Row and column are exchanged: base 2 for the row, base 3 for the column, and cells are"
-                " numbered along the rows.",
+        Mistake("Row and column are exchanged: base 2 for the row, base 3 for the column, and cells"
+                " are numbered along the rows.",
                 _visited(lambda i: (_mirrored(i, 3), _mirrored(i, 2)))),
         Mistake("One base for both: all points lie on the diagonal. (It may never reach a cell"
                 " beside it.)", lambda grid, count: (lambda on: on[:count] + [

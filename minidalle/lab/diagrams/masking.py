@@ -70,8 +70,8 @@ def cells_in_view() -> Picture:
     return sheet.picture(
         "A hole in a picture, twice, and one cell inside it that is to be drawn. The prior sees the"
         f" past, {found[0]} codes above and to the left, and not what lies below the hole. A model"
-        f" of masked codes sees every visible code on all sides of the hole, {found[1]} of them; the"
-        " hidden ones are one grey vector, MASK."
+        f" of masked codes sees every visible code on all sides of the hole, {found[1]} of them;"
+        " the hidden ones are one grey vector, MASK."
     )
 
 
@@ -135,9 +135,12 @@ def near_and_far() -> Picture:
     d = config.width // config.heads
     turned = rotate(torch.ones(n * n, d), rotary_angles(0, n, d))
     score = (turned @ turned[now] / d).view(n, n)  # of two equal vectors: the angles alone
+    local, wide = (
+        "layers " + ", ".join(str(i + 1) for i in range(odd, config.layers, 2)) for odd in (0, 1)
+    )
     panels = {
-        "layers 1, 3, 5": ("a window of codes, and the text", window.float()),
-        "layers 2, 4, 6": ("all codes, and the text", torch.ones(n, n)),
+        local: ("a window of codes, and the text", window.float()),
+        wide: ("all codes, and the text", torch.ones(n, n)),
         "rotary, in both": ("the score of two equal vectors", score),
     }
     sheet = Canvas(880, 268)
@@ -151,12 +154,12 @@ def near_and_far() -> Picture:
             colours = heat(values)
         colours[now // n][now % n] = ACCENT
         sheet.grid(x, 58, side, colours)
-    near, far = float(score[5, 5]), float(score[5, 11])
+    near, far = (float(score[5, 4 + columns]) for columns in (1, 7))
     sheet.note(440, 250, "red: the code that looks · in the last panel, the darker the higher")
     return sheet.picture(
         f"What one code sees. In every other layer a window of {config.window} × {config.window}"
-        " codes around it, and the text; in the layers between, all codes. With rotary positions the"
-        " score of two equal vectors depends on their distance in rows and columns, before anything"
+        " codes around it, and the text; in the layers between, all codes. With rotary positions"
+        " the score of two equal vectors depends on their distance in rows and columns, before anything"
         f" is learned: {near:.2f} beside the code, {far:.2f} seven columns away."
     )
 
