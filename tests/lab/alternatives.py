@@ -496,3 +496,50 @@ def prune_smallest(weight, share):
 def fgsm(image, gradient, epsilon):
     up, down = (image + epsilon).clamp(max=1), (image - epsilon).clamp(min=0)
     return torch.where(gradient > 0, up, torch.where(gradient < 0, down, image))
+
+
+# --- 16
+def masked_loss(logits, codes, hidden):
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    one_hot = F.one_hot(codes, logits.shape[-1])
+    return -(log_p * one_hot)[hidden].sum() / hidden.sum()
+
+
+def hidden_counts(offsets, cells):
+    u = (np.arange(len(offsets)) + np.array(offsets)) / len(offsets)
+    return [int(count) for count in np.ceil(np.cos(np.pi / 2 * u) * cells)]
+
+
+def impossible_share(joint):
+    total, (rows, columns) = 0.0, joint.shape
+    for i in range(rows):
+        for j in range(columns):
+            if not joint[i, j]:
+                total += joint[i].sum().item() * joint[:, j].sum().item()
+    return total
+
+
+def reveal_counts(cells, passes):
+    drawn = []
+    for t in range(1, passes + 1):
+        hidden = int(cells * math.cos(math.pi / 2 * t / passes))
+        drawn.append(max(1, cells - sum(drawn) - hidden))
+    return drawn
+
+
+def choose_cells(log_p, noise, hidden, count):
+    where = hidden.nonzero()[:, 0]
+    order = (log_p + noise)[where].argsort(descending=True)
+    chosen = torch.zeros(len(hidden), dtype=torch.bool)
+    chosen[where[order[:count]]] = True
+    return chosen
+
+
+def halton_cells(grid, count):
+    def mirrored(i, base):
+        return 0.0 if i == 0 else (i % base + mirrored(i // base, base)) / base
+
+    found = dict.fromkeys(
+        int(mirrored(i, 2) * grid) * grid + int(mirrored(i, 3) * grid) for i in range(50 * grid**2)
+    )
+    return list(found)[:count]

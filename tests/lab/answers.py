@@ -287,6 +287,13 @@ WRONG = [
     ("interval", "always 95 %", _ignoring("interval", 2, 0.95)),
     ("interval", "sorted picks", _ignoring("interval", 1, lambda v, picks, s: picks.sort(0)[0])),
     ("forgetting", "two stages only", _ignoring("forgetting", 0, lambda scores: scores[-2:])),
+    ("masked_loss", "detached", _detached("masked_loss")),
+    ("masked_loss", "a new tensor", _as_number("masked_loss")),
+    ("hidden_counts", "no offsets", _ignoring("hidden_counts", 0, lambda o, cells: [0.5] * len(o))),
+    ("choose_cells", "no noise", _ignoring("choose_cells", 1, lambda p, z, h, n: 0 * z)),
+    ("choose_cells", "−10 for visible ones", lambda p, z, h, n: torch.zeros_like(h).scatter(
+        0, torch.where(h, p + z, -10.0).topk(n).indices, True)),
+    ("halton_cells", "always four across", _ignoring("halton_cells", 0, 4)),
 ]  # fmt: skip
 
 
@@ -443,6 +450,13 @@ RIGHT = [
     ("interval", "np.quantile", lambda values, picks, share: np.quantile(
         values.numpy()[picks.numpy()].mean(1), [(1 - share) / 2, (1 + share) / 2])),
     ("forgetting", "numpy", _returned_as(np.array, "forgetting")),
+    ("masked_loss", "by picking", lambda a, c, h: -a[h].log_softmax(-1)[
+        torch.arange(int(h.sum())), c[h]].mean()),
+    ("hidden_counts", "a tensor", _returned_as(torch.tensor, "hidden_counts")),
+    ("impossible_share", "a tensor", _returned_as(torch.tensor, "impossible_share")),
+    ("reveal_counts", "numpy", _returned_as(np.array, "reveal_counts")),
+    ("choose_cells", "numpy", _returned_as(torch.Tensor.numpy, "choose_cells")),
+    ("halton_cells", "a tuple", _returned_as(tuple, "halton_cells")),
 ]  # fmt: skip
 
 
@@ -523,4 +537,11 @@ DIAGNOSED = [
     ("stop_at", "the last look", lambda losses, p: (good.stop_at(losses, p)[1],) * 2),
     ("forgetting", "nothing is ever negative", lambda scores: [
         max(0.0, x) for x in good.forgetting(scores)]),
+    ("masked_loss", "Visible codes are counted", lambda a, c, h: -a.log_softmax(-1)[
+        torch.arange(len(c)), c].mean()),
+    ("hidden_counts", "No strata", lambda offsets, cells: [
+        int(np.ceil(np.cos(np.pi / 2 * u) * cells)) for u in offsets]),
+    ("impossible_share", "the share of *pairs*", lambda p: float((p == 0).sum() / p.numel())),
+    ("choose_cells", "Visible cells get a score of 0", lambda p, z, h, n: torch.zeros_like(
+        h).scatter(0, torch.where(h, p + z, 0.0).topk(n).indices, True)),
 ]  # fmt: skip

@@ -30,6 +30,7 @@ from minidalle.lab.checks import (
     ch13_editing,
     ch14_real_pictures,
     ch15_overfitting,
+    ch16_masked_codes,
 )
 from minidalle.lab.checks.engine import GRADED, Mistake, Property, Task, Verdict, check_answer
 
@@ -49,6 +50,7 @@ CHAPTERS = (
     ch13_editing,
     ch14_real_pictures,
     ch15_overfitting,
+    ch16_masked_codes,
 )
 TASKS: dict[str, Task] = {task.name: task for module in CHAPTERS for task in module.TASKS}
 

@@ -12,6 +12,7 @@ contrast     guidance, clip_towers
 editing      evidence, hole_in_raster_order, noisy_channel
 own_pictures growing, splits_by_concept
 overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
+masking      cells_in_view, hidden_shares, near_and_far, independent_cells, passes_over_a_picture
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
     from minidalle.lab.diagrams.editing import evidence, hole_in_raster_order, noisy_channel
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
+    from minidalle.lab.diagrams.masking import (
+        cells_in_view,
+        hidden_shares,
+        independent_cells,
+        near_and_far,
+        passes_over_a_picture,
+    )
     from minidalle.lab.diagrams.overfitting import (
         dropout_masks,
         generalisation_gap,
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "attention_head": "attention",
     "bpe_tree": "text",
+    "cells_in_view": "masking",
     "clip_towers": "contrast",
     "dropout_masks": "overfitting",
     "error_split": "system",
@@ -50,10 +59,14 @@ _HOMES = {
     "growing": "own_pictures",
     "guidance": "contrast",
     "gumbel_softmax": "latent",
+    "hidden_shares": "masking",
     "hole_in_raster_order": "editing",
+    "independent_cells": "masking",
     "kv_cache": "attention",
+    "near_and_far": "masking",
     "nearest_prototype": "dvae",
     "noisy_channel": "editing",
+    "passes_over_a_picture": "masking",
     "picture_to_codes": "dvae",
     "pipeline": "system",
     "pruned_matrix": "overfitting",
@@ -67,12 +80,12 @@ _HOMES = {
     "transformer_block": "transformer",
 }
 __all__ = [
-    "attention_head", "bpe_tree", "clip_towers", "dropout_masks", "error_split", "evidence",
-    "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax",
-    "hole_in_raster_order", "kv_cache", "nearest_prototype", "noisy_channel", "picture_to_codes",
-    "pipeline", "pruned_matrix", "rerank_funnel", "residual_block", "sign_step",
-    "splits_by_concept", "stream_and_targets", "stream_masks", "three_autoencoders",
-    "transformer_block",
+    "attention_head", "bpe_tree", "cells_in_view", "clip_towers", "dropout_masks", "error_split",
+    "evidence", "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax",
+    "hidden_shares", "hole_in_raster_order", "independent_cells", "kv_cache", "near_and_far",
+    "nearest_prototype", "noisy_channel", "passes_over_a_picture", "picture_to_codes", "pipeline",
+    "pruned_matrix", "rerank_funnel", "residual_block", "sign_step", "splits_by_concept",
+    "stream_and_targets", "stream_masks", "three_autoencoders", "transformer_block",
 ]  # fmt: skip
 
 
