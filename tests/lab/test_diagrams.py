@@ -34,7 +34,7 @@ PARTS = {  # what the alternative text must name
     "attention_head": "queries keys values scores softmax weights mixture",
     "bpe_tree": "bytes merge token yellow 红色的熊",
     "clip_towers": "image tower text tower embedding similarities diagonal",
-    "context_cache": "keys values candidates caption shared once codes MB",
+    "context_cache": "Keys values candidates caption shared once codes MB",
     "cross_attention": "picture queries text keys values padding softmax weights mixture",
     "dropout_masks": "inputs hidden units output left out at random multiplied",
     "error_split": "prior rerank dVAE",
@@ -59,7 +59,7 @@ PARTS = {  # what the alternative text must name
     "stream_masks": "causal row column convolutional caption queries keys layers",
     "three_autoencoders": "encoder point Gaussian choices decoder KL uniform",
     "transformer_block": "residual stream norm attention MLP position added",
-    "where_text_enters": "stream encoder decoder keys values modulation scales shifts mean order",
+    "where_text_enters": "stream encoder decoder keys values Modulation scales shifts mean order",
     "who_sees_whom": "causal bidirectional word row red seen",
 }
 

@@ -185,7 +185,8 @@ SAME_BAG = Task(
         Mistake("A set forgets how often a word occurs; a mean does not.",
                 lambda a, b: set(a) == set(b)),
         Mistake("A mean divides by the number of words: a caption said twice has the same mean."
-                " Compare how often a word occurs *per word*.", lambda a, b: sorted(a) == sorted(b)),
+                " Compare how often a word occurs *per word*.",
+                lambda a, b: sorted(a) == sorted(b)),
         Mistake("The mean of ids says nothing: it is their *vectors* that are averaged, and 1 and 3"
                 " do not make a 2.", lambda a, b: sum(a) / len(a) == sum(b) / len(b)),
         Mistake("One word that occurs equally often is not enough: all of them.",

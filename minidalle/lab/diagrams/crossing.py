@@ -122,7 +122,7 @@ def cross_attention() -> Picture:
     weights = scores.masked_fill(~is_word, -torch.inf).softmax(-1)
     mixture = weights @ v
 
-    sheet = Canvas(880, 400)
+    sheet = Canvas(880, 414)
     cell, query = 17.0, 2  # one query is followed through
 
     def matrix(left: float, middle: float, values, name: str, shape: str, colour: str) -> Box:
@@ -133,11 +133,11 @@ def cross_attention() -> Picture:
         sheet.note(at.x, at.bottom + 13, shape)
         return at
 
-    box_x = matrix(16, 100, x, "picture X", "N × D", CODE)
-    box_h = matrix(16, 288, h, "text H", "C × D", CAPTION)
-    box_q = matrix(250, 100, q, "Q", "N × d", CODE)
-    box_k = matrix(250, 224, k, "K", "C × d", CAPTION)
-    box_v = matrix(250, 346, v, "V", "C × d", CAPTION)
+    box_x = matrix(16, 92, x, "picture X", "N × D", CODE)
+    box_h = matrix(16, 294, h, "text H", "C × D", CAPTION)
+    box_q = matrix(250, 92, q, "Q", "N × d", CODE)
+    box_k = matrix(250, 232, k, "K", "C × d", CAPTION)
+    box_v = matrix(250, 354, v, "V", "C × d", CAPTION)
     for at, source, name in ((box_q, box_x, "Q"), (box_k, box_h, "K"), (box_v, box_h, "V")):
         linear = sheet.box(198, at.y, 46, 26, f"$W_{{{name}}}$")
         sheet.arrow((source.right + 5, source.y), (linear.left - 4, at.y), line=1.1)
@@ -147,7 +147,7 @@ def cross_attention() -> Picture:
     sheet.arrow((box_k.right + 4, box_k.y), (product.left - 4, 164), line=1.1)
     box_s = matrix(458, 156, scores, "scores", "N × C", ACCENT)
     for i in range(cells):
-        sheet.grid(box_s.right - cell, box_s.top + cell * i, cell, [["#c9ccd6"]], line=0.7)
+        sheet.grid(box_s.right - cell, box_s.top + cell * i, cell, [[TEXT]], line=0.7)
     sheet.arrow(product, box_s)
     softmax = sheet.box(586, 156, 66, 40, "softmax")
     sheet.arrow(box_s, softmax)
@@ -161,7 +161,7 @@ def cross_attention() -> Picture:
     for at in (box_x, box_q, box_s, box_w, box_y):
         top = at.top + cell * query
         sheet.frame(Box(at.left, top, at.right, top + cell), TEXT, 1.6)
-    sheet.note(492, 240, "grey: padding, masked")
+    sheet.note(492, 240, "black: padding, masked")
     sheet.note(500, 260, "framed: one cell of the picture")
     return sheet.picture(
         f"Cross-attention, one head. The picture X, {cells} cells by D, becomes queries Q. The text"
@@ -208,8 +208,12 @@ def who_sees_whom() -> Picture:
     sheet.text(x, 60, "what the vector of “red” can say", ha="left", bold=True)
     lines = (
         ("causal", f"{counts[0]} of {n} words:", "something is red"),
-        ("bidirectional", f"{counts[1]} of {n} words:", "the car is red, and it is\nthe one on the left"),
-    )  # fmt: skip
+        (
+            "bidirectional",
+            f"{counts[1]} of {n} words:",
+            "the car is red, and it is\nthe one on the left",
+        ),
+    )
     for i, (name, count, says) in enumerate(lines):
         y = 100.0 + 82 * i
         sheet.text(x, y, name, colour=CAPTION, ha="left", bold=True)
