@@ -191,8 +191,6 @@ SAME_BAG = Task(
                 " do not make a 2.", lambda a, b: sum(a) / len(a) == sum(b) / len(b)),
         Mistake("One word that occurs equally often is not enough: all of them.",
                 lambda a, b: any(a.count(i) * len(b) == b.count(i) * len(a) for i in {*a, *b})),
-        Mistake("The counts are turned round: a's count goes with b's length.",
-                lambda a, b: all(a.count(i) * len(a) == b.count(i) * len(b) for i in {*a, *b})),
     ),
     hints=(
         "When are two sums of word vectors, each divided by its number of words, the same?",
