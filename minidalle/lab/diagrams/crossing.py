@@ -232,10 +232,10 @@ def who_sees_whom() -> Picture:
 
 def context_cache() -> Picture:
     """Keys and values of a few candidates: in one stream, and with a context that all share."""
-    prior, other = CLASS.models["prior"], CLASS.models["encoder_decoder"]
-    codes, text = prior.grid**2, 1 + prior.text_length
-    stream = 2 * prior.layers * prior.width * CANDIDATES * (text + codes)
-    shared = 2 * other.decoder_layers * other.width * (CANDIDATES * codes + 1 + other.text_length)
+    config = CLASS.models["encoder_decoder"]
+    codes, text = config.grid**2, 1 + config.text_length
+    numbers = CANDIDATES * (codes + text), CANDIDATES * codes + text  # positions that are kept
+    stream, shared = (2 * config.width * n * 4 / 1e6 for n in numbers)  # MB per layer, in float32
     sheet = Canvas(880, 262)
     cell, words, drawn, now, rows = 16.0, 5, 13, 7, 4
     blue, new = tint(CAPTION, 0.55), tint(CODE, 0.75)
@@ -255,14 +255,14 @@ def context_cache() -> Picture:
                             1.0, gap=0)  # fmt: skip
         sheet.note(left + cell * words / 2, 62, "caption")
         sheet.note(left + cell * (words + 6) + 22 * i, 62, "codes so far")
-        size = (stream, shared)[i] * 4 / 1e6
+        size = (stream, shared)[i]
         sheet.text(left + cell * (words + drawn) / 2 + 10, 228,
-                   f"{CANDIDATES} candidates keep {size:.1f} MB", colour=ACCENT)  # fmt: skip
+                   f"{CANDIDATES} candidates: {size:.1f} MB per layer", colour=ACCENT)  # fmt: skip
     sheet.path([(440, 14), (440, 246)], tint(FAINT, 0.5), 1)
     return sheet.picture(
         "Keys and values that are kept while four candidates of one caption are drawn. In one"
         " stream, each candidate has the caption's and those of its codes so far. With encoder and"
         " decoder, the caption's are computed once and shared, and each candidate has its codes"
-        f" alone. At the class preset, {CANDIDATES} candidates keep {stream * 4 / 1e6:.1f} and"
-        f" {shared * 4 / 1e6:.1f} MB."
+        f" alone. At the class preset, {CANDIDATES} candidates keep {stream:.1f} MB per layer in one"
+        f" stream, and {shared:.1f} MB with a shared context."
     )
