@@ -41,13 +41,13 @@ def share_bars(
             shares.append(share)
             below.append(max(0.0, share - low))
             above.append(max(0.0, high - share))
-            said.append(f"{system}, {name}: {share:.2f} ({low:.2f} to {high:.2f})")
+            said.append(f"{system}, {' '.join(name.split())}: {share:.2f} ({low:.2f} to {high:.2f})")
         axis.bar(at, shares, 0.9 * step, yerr=(below, above), color=COLOURS[i % len(COLOURS)],
                  label=system, error_kw={"linewidth": 1.1, "capsize": 3})  # fmt: skip
     for name, value in (lines or {}).items():
         axis.axhline(value, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-        axis.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right",
-                      va="bottom", color=FAINT, fontsize=8.5)  # fmt: skip
+        axis.annotate(name, (1.01, value), xycoords=("axes fraction", "data"), ha="left",
+                      va="center", color=FAINT, fontsize=8.5)  # fmt: skip
     axis.set_xticks(range(len(names)), names)
     axis.set(ylim=(0, 1.05), ylabel="share right")
     if title:
