@@ -41,7 +41,9 @@ def share_bars(
             shares.append(share)
             below.append(max(0.0, share - low))
             above.append(max(0.0, high - share))
-            said.append(f"{system}, {' '.join(name.split())}: {share:.2f} ({low:.2f} to {high:.2f})")
+            said.append(
+                f"{system}, {' '.join(name.split())}: {share:.2f} ({low:.2f} to {high:.2f})"
+            )
         axis.bar(at, shares, 0.9 * step, yerr=(below, above), color=COLOURS[i % len(COLOURS)],
                  label=system, error_kw={"linewidth": 1.1, "capsize": 3})  # fmt: skip
     for name, value in (lines or {}).items():
