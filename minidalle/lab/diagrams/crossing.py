@@ -263,6 +263,6 @@ def context_cache() -> Picture:
         "Keys and values that are kept while four candidates of one caption are drawn. In one"
         " stream, each candidate has the caption's and those of its codes so far. With encoder and"
         " decoder, the caption's are computed once and shared, and each candidate has its codes"
-        f" alone. At the class preset, {CANDIDATES} candidates keep {stream:.1f} MB per layer in one"
-        f" stream, and {shared:.1f} MB with a shared context."
+        f" alone. At the class preset, {CANDIDATES} candidates keep {stream:.1f} MB per layer in"
+        f" one stream, and {shared:.1f} MB with a shared context."
     )
