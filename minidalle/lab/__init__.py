@@ -3,6 +3,7 @@
 shown      how a figure shows itself: one PNG with its alternative text, HTML in widgets
 grids      a Grid of small pictures with titles, never smeared
 figures    curves, bars, clouds and matrices as Pictures
+shares     grouped bars of shares with their intervals
 diagrams   drawn diagrams of what each chapter teaches: diagrams.pipeline() and others
 maps       the system map with some boxes highlighted
 live       a bar, a curve and a picture that grow while a model trains

@@ -543,3 +543,38 @@ def halton_cells(grid, count):
         int(mirrored(i, 2) * grid) * grid + int(mirrored(i, 3) * grid) for i in range(50 * grid**2)
     )
     return list(found)[:count]
+
+
+# --- 17
+def cross_attend(x, h, wq, wk, wv):
+    rows = []
+    for query in x @ wq:
+        scores = torch.stack([query.dot(key) for key in h @ wk]) / math.sqrt(len(query))
+        rows.append(torch.einsum("c,cd->d", torch.softmax(scores, 0), h @ wv))
+    return torch.stack(rows)
+
+
+def context_mask(text, vocab_size):
+    return F.pad(text, (1, 0), value=0) < vocab_size
+
+
+def encoder_mask(is_word, causal):
+    n = len(is_word)
+    rows = [[bool(is_word[j]) and (j <= i or not causal) for j in range(n)] for i in range(n)]
+    return torch.tensor(rows)
+
+
+def same_bag(a, b):
+    return Counter(a * len(b)) == Counter(b * len(a))
+
+
+def count_matrices(width, encoder_layers, decoder_layers):
+    attention, mlp = 4 * width * width, 2 * width * 4 * width
+    return encoder_layers * (attention + mlp) + decoder_layers * (2 * attention + mlp)
+
+
+def context_products(layers, width, context, steps, cached):
+    total = 0
+    for _ in range(1 if cached else steps):
+        total += layers * context * (width * width + width * width)
+    return total

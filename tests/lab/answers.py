@@ -192,6 +192,13 @@ WRONG = [
         torch.rand_like(x)))),
     ("adamw_step", "ignores lr", _ignoring("adamw_step", 2, 0.1)),
     ("prune_smallest", "prunes half", _ignoring("prune_smallest", 1, 0.5)),
+    ("cross_attend", "one matrix for keys and values", lambda x, h, wq, wk, wv: (
+        right("cross_attend")(x, h, wq, wk, wk))),
+    ("context_mask", "knows the vocabulary", _ignoring("context_mask", 1, 5)),
+    ("encoder_mask", "reads forwards only", _ignoring("encoder_mask", 1, True)),
+    ("encoder_mask", "sees padding", _ignoring("encoder_mask", 0, lambda w, _: w | True)),
+    ("count_matrices", "knows the width", _ignoring("count_matrices", 0, 128)),
+    ("context_products", "ignores the context", _ignoring("context_products", 2, 33)),
     ("fgsm", "ignores epsilon", _ignoring("fgsm", 2, 0.1)),
     ("fgsm", "moves at random", lambda image, gradient, e: (
         image + e * torch.randn_like(gradient).sign()).clamp(0, 1)),
@@ -200,6 +207,7 @@ WRONG = [
         "log_normal", "reparameterise", "gaussian_kl", "elbo", "gumbel_softmax", "kl_to_uniform",
         "straight_through", "logit_laplace_nll", "attend", "joint_loss", "block",
         "contrastive_loss", "drop_units", "fsq")],
+        "contrastive_loss", "drop_units", "cross_attend")],
     *[(name, "torch.tensor of a number", _as_number(name)) for name in (
         "gaussian_kl", "elbo", "kl_to_uniform", "joint_loss", "contrastive_loss")],
     ("gaussian_kl", "a float", lambda mu, ln_var: right("gaussian_kl")(mu, ln_var).item()),
@@ -437,6 +445,14 @@ RIGHT = [
     ("drop_units", "F.dropout's way", lambda x, u, p, t: x * ((u >= p) / (1 - p)) if t else x + 0),
     ("adamw_step", "the sign, where there is a gradient", lambda w, g, lr, d: (
         w - lr * d * w - lr * torch.where(g.abs() > 1e-4, g.sign(), g / (g.abs() + 1e-8)))),
+    ("early_stop", "a list", _returned_as(list, "early_stop")),
+    ("early_stop", "a tensor", _returned_as(torch.tensor, "early_stop")),
+    ("cross_attend", "PyTorch's own", lambda x, h, wq, wk, wv: F.scaled_dot_product_attention(
+        x @ wq, h @ wk, h @ wv)),
+    ("context_mask", "lists", _returned_as(torch.Tensor.tolist, "context_mask")),
+    ("encoder_mask", "numpy", _returned_as(torch.Tensor.numpy, "encoder_mask")),
+    ("same_bag", "means of one-hot vectors", lambda a, b: bool(np.allclose(*(
+        np.eye(9)[ids].mean(0) for ids in (a, b))))),
     ("prune_smallest", "numpy", _returned_as(torch.Tensor.numpy, "prune_smallest")),
     ("prune_smallest", "the last of equals", lambda w, s: right("prune_smallest")(
         w.flatten().flip(0), s).flip(0).view_as(w)),
@@ -525,6 +541,13 @@ DIAGNOSED = [
         torch.where(u < p, x / (1 - p), 0.0) if t else x)),
     ("adamw_step", "L2 in Adam", lambda w, g, lr, d: (lambda h: w - lr * h / (
         h.square().sqrt() + 1e-8))(g + d * w)),
+    ("early_stop", "The best of *all*", lambda ls, p: (
+        min(range(len(ls)), key=ls.__getitem__), right("early_stop")(ls, p)[1])),
+    ("cross_attend", "one row per *word*", lambda x, h, wq, wk, wv: F.scaled_dot_product_attention(
+        h @ wq, x @ wk, x @ wv)),
+    ("encoder_mask", "mask keys, not queries", lambda w, c: (
+        torch.outer(w, w).tril() if c else torch.outer(w, w))),
+    ("context_mask", "BOS is missing", lambda t, v: torch.where(t < v, True, False)),
     ("prune_smallest", "the size |w|", lambda w, s: torch.where(
         w.flatten().argsort().argsort().view_as(w) < round(s * w.numel()), 0.0, w)),
     ("fgsm", "makes the loss smaller", lambda x, g, e: torch.clamp(x + e * (-g).sign(), 0, 1)),

@@ -35,6 +35,8 @@ PARTS = {  # what the alternative text must name
     "bpe_tree": "bytes merge token yellow 红色的熊",
     "cells_in_view": "hole prior past below masked codes visible MASK",
     "clip_towers": "image tower text tower embedding similarities diagonal",
+    "context_cache": "Keys values candidates caption shared once codes MB",
+    "cross_attention": "picture queries text keys values padding softmax weights mixture",
     "dropout_masks": "inputs hidden units output left out at random multiplied",
     "error_split": "prior rerank dVAE",
     "evidence": "kept free noise prior posterior −∞ code σ",
@@ -62,6 +64,8 @@ PARTS = {  # what the alternative text must name
     "stream_masks": "causal row column convolutional caption queries keys layers",
     "three_autoencoders": "encoder point Gaussian choices decoder KL uniform",
     "transformer_block": "residual stream norm attention MLP position added",
+    "where_text_enters": "stream encoder decoder keys values Modulation scales shifts mean order",
+    "who_sees_whom": "causal bidirectional word row red seen",
 }
 
 

@@ -31,6 +31,7 @@ from minidalle.lab.checks import (
     ch14_real_pictures,
     ch15_overfitting,
     ch16_masked_codes,
+    ch17_encoder_decoder,
 )
 from minidalle.lab.checks.engine import GRADED, Mistake, Property, Task, Verdict, check_answer
 
@@ -51,6 +52,7 @@ CHAPTERS = (
     ch14_real_pictures,
     ch15_overfitting,
     ch16_masked_codes,
+    ch17_encoder_decoder,
 )
 TASKS: dict[str, Task] = {task.name: task for module in CHAPTERS for task in module.TASKS}
 

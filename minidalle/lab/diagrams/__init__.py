@@ -9,6 +9,7 @@ text         bpe_tree, stream_and_targets
 attention    attention_head, stream_masks, kv_cache
 transformer  transformer_block
 contrast     guidance, clip_towers
+crossing     where_text_enters, cross_attention, who_sees_whom, context_cache
 editing      evidence, hole_in_raster_order, noisy_channel
 own_pictures growing, splits_by_concept
 overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
@@ -24,6 +25,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from minidalle.lab.diagrams.attention import attention_head, kv_cache, stream_masks
     from minidalle.lab.diagrams.contrast import clip_towers, guidance
+    from minidalle.lab.diagrams.crossing import (
+        context_cache,
+        cross_attention,
+        where_text_enters,
+        who_sees_whom,
+    )
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
     from minidalle.lab.diagrams.editing import evidence, hole_in_raster_order, noisy_channel
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
@@ -51,6 +58,8 @@ _HOMES = {
     "bpe_tree": "text",
     "cells_in_view": "masking",
     "clip_towers": "contrast",
+    "context_cache": "crossing",
+    "cross_attention": "crossing",
     "dropout_masks": "overfitting",
     "error_split": "system",
     "evidence": "editing",
@@ -78,14 +87,17 @@ _HOMES = {
     "stream_masks": "attention",
     "three_autoencoders": "latent",
     "transformer_block": "transformer",
+    "where_text_enters": "crossing",
+    "who_sees_whom": "crossing",
 }
 __all__ = [
-    "attention_head", "bpe_tree", "cells_in_view", "clip_towers", "dropout_masks", "error_split",
-    "evidence", "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax",
-    "hidden_shares", "hole_in_raster_order", "independent_cells", "kv_cache", "near_and_far",
-    "nearest_prototype", "noisy_channel", "passes_over_a_picture", "picture_to_codes", "pipeline",
-    "pruned_matrix", "rerank_funnel", "residual_block", "sign_step", "splits_by_concept",
-    "stream_and_targets", "stream_masks", "three_autoencoders", "transformer_block",
+    "attention_head", "bpe_tree", "cells_in_view", "clip_towers", "context_cache",
+    "cross_attention", "dropout_masks", "error_split", "evidence", "generalisation_gap",
+    "grid_and_random", "growing", "guidance", "gumbel_softmax", "hidden_shares",
+    "hole_in_raster_order", "independent_cells", "kv_cache", "near_and_far", "nearest_prototype",
+    "noisy_channel", "passes_over_a_picture", "picture_to_codes", "pipeline", "pruned_matrix",
+    "rerank_funnel", "residual_block", "sign_step", "splits_by_concept", "stream_and_targets",
+    "stream_masks", "three_autoencoders", "transformer_block", "where_text_enters", "who_sees_whom",
 ]  # fmt: skip
 
 
