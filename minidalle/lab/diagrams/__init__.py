@@ -12,6 +12,8 @@ contrast     guidance, clip_towers
 editing      evidence, hole_in_raster_order, noisy_channel
 own_pictures growing, splits_by_concept
 overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
+adversarial  adversarial_game, best_discriminator, pulls_of_losses, projection_discriminator,
+             one_gaussian_for_two
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -21,6 +23,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from minidalle.lab.diagrams.adversarial import (
+        adversarial_game,
+        best_discriminator,
+        one_gaussian_for_two,
+        projection_discriminator,
+        pulls_of_losses,
+    )
     from minidalle.lab.diagrams.attention import attention_head, kv_cache, stream_masks
     from minidalle.lab.diagrams.contrast import clip_towers, guidance
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
@@ -39,7 +48,9 @@ if TYPE_CHECKING:
     from minidalle.lab.diagrams.transformer import transformer_block
 
 _HOMES = {
+    "adversarial_game": "adversarial",
     "attention_head": "attention",
+    "best_discriminator": "adversarial",
     "bpe_tree": "text",
     "clip_towers": "contrast",
     "dropout_masks": "overfitting",
@@ -54,9 +65,12 @@ _HOMES = {
     "kv_cache": "attention",
     "nearest_prototype": "dvae",
     "noisy_channel": "editing",
+    "one_gaussian_for_two": "adversarial",
     "picture_to_codes": "dvae",
     "pipeline": "system",
+    "projection_discriminator": "adversarial",
     "pruned_matrix": "overfitting",
+    "pulls_of_losses": "adversarial",
     "rerank_funnel": "system",
     "residual_block": "dvae",
     "sign_step": "overfitting",
@@ -67,12 +81,13 @@ _HOMES = {
     "transformer_block": "transformer",
 }
 __all__ = [
-    "attention_head", "bpe_tree", "clip_towers", "dropout_masks", "error_split", "evidence",
-    "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax",
-    "hole_in_raster_order", "kv_cache", "nearest_prototype", "noisy_channel", "picture_to_codes",
-    "pipeline", "pruned_matrix", "rerank_funnel", "residual_block", "sign_step",
-    "splits_by_concept", "stream_and_targets", "stream_masks", "three_autoencoders",
-    "transformer_block",
+    "adversarial_game", "attention_head", "best_discriminator", "bpe_tree", "clip_towers",
+    "dropout_masks", "error_split", "evidence", "generalisation_gap", "grid_and_random", "growing",
+    "guidance", "gumbel_softmax", "hole_in_raster_order", "kv_cache", "nearest_prototype",
+    "noisy_channel", "one_gaussian_for_two", "picture_to_codes", "pipeline",
+    "projection_discriminator", "pruned_matrix", "pulls_of_losses", "rerank_funnel",
+    "residual_block", "sign_step", "splits_by_concept", "stream_and_targets", "stream_masks",
+    "three_autoencoders", "transformer_block",
 ]  # fmt: skip
 
 
