@@ -103,7 +103,7 @@ GENERATOR_LOSS = Task(
     ],
     properties=(
         Property("a loss of −ln of a probability is never below 0",
-                 lambda out, scores: float(out) >= 0),
+                 lambda out, scores: bool(out >= 0)),
     ),
     mistakes=(
         Mistake("That is the loss of the game as it is written, ln(1 − D): its gradient vanishes"
@@ -150,7 +150,7 @@ HINGE_LOSS = Task(
         (100 * torch.randn(4), 100 * torch.randn(4)),
     ],
     properties=(
-        Property("no penalty is below 0", lambda out, real, fake: float(out) >= 0),
+        Property("no penalty is below 0", lambda out, real, fake: bool(out >= 0)),
     ),
     mistakes=(
         Mistake("The margin is missing: a score beyond 0 is right, but only beyond ±1 is it right"
@@ -237,7 +237,7 @@ R1 = Task(
         (_TANH, torch.randn(6), torch.randn(5, 6)),
     ],
     properties=(
-        Property("a square is never below 0", lambda out, *_: float(out) >= 0),
+        Property("a square is never below 0", lambda out, *_: bool(out >= 0)),
     ),
     mistakes=(
         Mistake("The penalty is measured and never felt: without create_graph=True no gradient"

@@ -25,9 +25,9 @@ from minidalle.lab.figures import Picture
 from minidalle.lab.two_modes import MODE
 from minidalle.training.presets import FULL
 
-EXAMPLE = "a red car by the sea"
-WRONG = "a red car in the snow"
-WIDTH = 0.5  # standard deviation of each mode where densities are drawn: the toy's are needles
+EXAMPLE = "a big red car by the sea"
+WRONG = "a big red car in the snow"
+WIDTH, NARROW = 0.5, 0.35  # standard deviations of the modes drawn here: the toy's are needles
 XS = np.linspace(-6, 6, 481)
 STEP = XS[1] - XS[0]
 
@@ -36,8 +36,8 @@ def _gaussian(mean, sd) -> np.ndarray:
     return np.exp(-(((XS - mean) / sd) ** 2) / 2) / (sd * np.sqrt(2 * np.pi))
 
 
-def _two_modes() -> np.ndarray:
-    return (_gaussian(-MODE, WIDTH) + _gaussian(MODE, WIDTH)) / 2
+def _two_modes(sd: float) -> np.ndarray:
+    return (_gaussian(-MODE, sd) + _gaussian(MODE, sd)) / 2
 
 
 def _kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def _jsd(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def _fake() -> np.ndarray:
     """A picture that a young generator might make: coarse, with noise."""
     coarse = picture_of(EXAMPLE, 5).reshape(6, 8, 6, 8, 3).mean((1, 3)).repeat(8, 0).repeat(8, 1)
-    noise = 28 * np.random.default_rng(0).standard_normal(coarse.shape)
+    noise = 28 * np.random.default_rng(0).standard_normal((24, 24, 3)).repeat(2, 0).repeat(2, 1)
     return (coarse + noise).clip(0, 255).astype(np.uint8)
 
 
@@ -66,7 +66,7 @@ def adversarial_game() -> Picture:
         24, 218, 14, heat(np.random.default_rng(1).standard_normal((1, 8))), edge="#d5d8e2"
     )
     sheet.note(z.x, 250, f"noise z: {noise} numbers")
-    caption = sheet.box(80, 150, 112, 52, "“a red car\nby the sea”", tint(CAPTION, 0.15),
+    caption = sheet.box(80, 150, 112, 52, "“a big red car\nby the sea”", tint(CAPTION, 0.15),
                         tint(CAPTION, 0.5), SMALL, radius=3)  # fmt: skip
     generator = sheet.box(250, 225, 92, 56, "generator\nG", tint(ACCENT, 0.18))
     fake = sheet.image(372, 178, 96, _fake())
@@ -82,11 +82,11 @@ def adversarial_game() -> Picture:
     sheet.arrow((fake.right + 4, fake.y), (judge.left - 4, 166), ACCENT, 1.8)
     sheet.arrow((judge.right + 4, 150), (712, 150))
     sheet.text(720, 150, "a score:\nhigh for a real pair", ha="left", bold=True)
-    sheet.path([(744, 122), (744, 76), (612, 76), (612, judge.top - 4)], CAPTION, 2, head=True)
-    sheet.text(758, 88, "D learns: raise the\nreal, lower the fake", SMALL, CAPTION, "left")
-    sheet.path([(744, 180), (744, 318), (250, 318), (250, generator.bottom + 4)], ACCENT, 2,
+    sheet.path([(724, 122), (724, 76), (612, 76), (612, judge.top - 4)], CAPTION, 2, head=True)
+    sheet.text(738, 88, "D learns: raise the\nreal, lower the fake", SMALL, CAPTION, "left")
+    sheet.path([(724, 180), (724, 318), (250, 318), (250, generator.bottom + 4)], ACCENT, 2,
                head=True)  # fmt: skip
-    sheet.text(758, 250, "G learns: raise\nthe fake", SMALL, ACCENT, "left")
+    sheet.text(738, 250, "G learns: raise\nthe fake", SMALL, ACCENT, "left")
     return sheet.picture(
         f"A GAN. The generator G makes a fake out of a caption and noise z, {noise} numbers. The"
         " discriminator D sees a real picture or a fake, with the caption, and gives a score. D"
@@ -97,7 +97,7 @@ def adversarial_game() -> Picture:
 
 def best_discriminator() -> Picture:
     """Two densities, and the probability that the best discriminator gives to real."""
-    p, q = _two_modes(), _gaussian(0.9, 1.1)
+    p, q = _two_modes(WIDTH), _gaussian(0.9, 1.1)
     best, divergence = p / (p + q), float(_jsd(p, q))
     sheet = Canvas(880, 326)
     left, unit = 60.0, 44.0
@@ -189,6 +189,7 @@ def pulls_of_losses() -> Picture:
         sheet.text(24, y, name, ha="left", bold=True)
         if k:
             sheet.path([(24, y - 44), (860, y - 44)], tint(FAINT, 0.5), 0.8)
+    sheet.note(24, y + 20, "weight 1", ha="left")
     up = found["non-saturating", "D sure"][2]
     tiny = found["minimax", "D sure"][2]
     return sheet.picture(
@@ -220,13 +221,13 @@ def projection_discriminator() -> Picture:
         y = 26.0 + 108 * i
         at = sheet.image(24, y, 96, picture)
         sheet.text(134, at.y - 28, name, ha="left", bold=True)
-        first, second = words[:9], words[10:]
+        first, second = words[:13], words[14:]
         sheet.text(134, at.y, f"“{first}\n{second}”", SMALL, CAPTION, "left")
         sheet.text(134, at.y + 30, f"score {way}, weight {weight}", SMALL, colour, "left")
     shown = sheet.image(360, 56, 64, picture_of(EXAMPLE))
     layers = sheet.box(492, shown.y, 76, 56, "convo-\nlutions")
     strip = sheet.grid(560, shown.y - 7, 14, heat(features[None, :12].abs(), IMAGE), edge="#d5d8e2")
-    words = sheet.box(392, 246, 82, 46, "“a red car\nby the sea”", tint(CAPTION, 0.15),
+    words = sheet.box(386, 246, 94, 46, "“a big red car\nby the sea”", tint(CAPTION, 0.15),
                       tint(CAPTION, 0.5), SMALL, radius=3)  # fmt: skip
     reader = sheet.box(492, 246, 76, 56, "trans-\nformer")
     vector = sheet.grid(560, 239, 14, heat(caption[None, :12]), edge="#d5d8e2")
@@ -257,7 +258,7 @@ def projection_discriminator() -> Picture:
 
 def one_gaussian_for_two() -> Picture:
     """The best single Gaussian for two modes, by three measures of what is best."""
-    p = _two_modes()
+    p = _two_modes(NARROW)
     means, sds = np.arange(-3, 3.01, 0.1), np.arange(0.2, 3.01, 0.05)
     grid = np.array([(m, s) for m in means for s in sds])
     q = _gaussian(grid[:, :1], grid[:, 1:])
@@ -272,7 +273,7 @@ def one_gaussian_for_two() -> Picture:
         best = int(values.argmin())
         mean, sd = grid[best]
         found.append((name, abs(float(mean)), float(sd)))
-        middle, base, unit, height = 150.0 + 290 * i, 196.0, 25.0, 150.0
+        middle, base, unit, height = 150.0 + 290 * i, 196.0, 25.0, 116.0
         for density, colour in ((p, IMAGE), (_gaussian(mean, sd), ACCENT)):
             points = list(zip(middle + unit * XS[60:-60], base - height * density[60:-60],
                               strict=True))  # fmt: skip
