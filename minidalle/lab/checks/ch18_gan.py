@@ -155,7 +155,7 @@ HINGE_LOSS = Task(
     mistakes=(
         Mistake("The margin is missing: a score beyond 0 is right, but only beyond ±1 is it right"
                 " enough.", lambda r, f: F.relu(-r).mean() + F.relu(f).mean()),
-        Mistake("First the hinge of each score, then the mean: the other way round, one real picture"
+        Mistake("First the hinge of each score, then the mean: the other way round, one picture"
                 " that D is very sure of makes up for one that it gets wrong.",
                 lambda r, f: F.relu(1 - r.mean()) + F.relu(1 + f.mean())),
         Mistake("Real and fake have changed places: D should score real pictures high.",
@@ -258,8 +258,8 @@ R1 = Task(
                 lambda s, w, x: 0.5 * _slopes(s, w, x).square().sum()),
     ),
     hints=(
-        "You need the gradient of each score by its own picture, and that gradient must stay part of"
-        " the graph.",
+        "You need the gradient of each score by its own picture, and it must stay part of the"
+        " graph.",
         "torch.autograd.grad(scores.sum(), x, create_graph=True) gives it for all pictures at once,"
         " if x requires a gradient.",
         "x = x.detach().requires_grad_(); (g,) = torch.autograd.grad(score(weights, x).sum(), x,"
@@ -302,12 +302,12 @@ PROJECTION_SCORE = Task(
                 lambda f, c, w, b: f @ w + b + (f * c).mean(1)),
         Mistake("All of it is divided; only the projection is.",
                 lambda f, c, w, b: (f @ w + b) / f.shape[1] ** 0.5 + _projected(f, c)),
-        Mistake("`features @ captions.T` compares every picture with every caption; each picture has"
-                " its own.", lambda f, c, w, b: f @ w + b + (f @ c.T).mean(1) / f.shape[1] ** 0.5),
+        Mistake("`features @ captions.T` compares every picture with every caption; each has its"
+                " own.", lambda f, c, w, b: f @ w + b + (f @ c.T).mean(1) / f.shape[1] ** 0.5),
         Mistake("w judges the features of the *picture*, not the caption's vector.",
                 lambda f, c, w, b: c @ w + b + _projected(f, c)),
-        Mistake("Added, features and caption cannot answer to each other: any picture would do for a"
-                " caption that scores high. They must be multiplied.",
+        Mistake("Added, features and caption cannot answer to each other: any picture would do for"
+                " a caption that scores high. They must be multiplied.",
                 lambda f, c, w, b: (f + c) @ w + b),
         Mistake("b is missing.", lambda f, c, w, b: f @ w + _projected(f, c)),
         Mistake("A cosine: lengths are part of how sure D is, and stay.",
@@ -370,8 +370,8 @@ AGREEMENT = Task(
                 _unreadable_alike),
         Mistake("Unreadable drawings do not agree, but they were drawn: they count among the n.",
                 _readable_only),
-        Mistake("How many are different depends on how many you draw; the chance that two agree does"
-                " not.", lambda rs: 1 - len({*rs} - {None}) / len(rs)),
+        Mistake("How many are different depends on how many you draw; the chance that two agree"
+                " does not.", lambda rs: 1 - len({*rs} - {None}) / len(rs)),
         Mistake("Only neighbours are compared: right on average, from n − 1 of n(n − 1)/2 pairs.",
                 _neighbours),
         Mistake("The share of the commonest reading: the chance to draw *that*, once.",

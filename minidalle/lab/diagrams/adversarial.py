@@ -202,7 +202,7 @@ def pulls_of_losses() -> Picture:
 
 
 def projection_discriminator() -> Picture:
-    """Three kinds of examples, and a score in two parts: is it real, and does it fit its caption?"""
+    """Three kinds of examples, and a score in two parts: is it real, and does it fit a caption?"""
     config = FULL.models["gan"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
