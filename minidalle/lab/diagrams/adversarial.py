@@ -217,11 +217,11 @@ def projection_discriminator() -> Picture:
         ("fake", _fake(), EXAMPLE, "down", ACCENT, f"{config.fake_share:g}"),
         ("mismatch", picture_of(EXAMPLE), WRONG, "down", ACCENT, f"{1 - config.fake_share:.1f}"),
     )
-    for i, (name, picture, words, way, colour, weight) in enumerate(examples):
+    for i, (name, picture, text, way, colour, weight) in enumerate(examples):
         y = 26.0 + 108 * i
         at = sheet.image(24, y, 96, picture)
         sheet.text(134, at.y - 28, name, ha="left", bold=True)
-        first, second = words[:13], words[14:]
+        first, second = text[:13], text[14:]
         sheet.text(134, at.y, f"“{first}\n{second}”", SMALL, CAPTION, "left")
         sheet.text(134, at.y + 30, f"score {way}, weight {weight}", SMALL, colour, "left")
     shown = sheet.image(360, 56, 64, picture_of(EXAMPLE))
