@@ -53,9 +53,9 @@ def _jsd(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 def _fake() -> np.ndarray:
     """A picture that a young generator might make: coarse, with noise."""
-    coarse = picture_of(EXAMPLE, 5).reshape(6, 8, 6, 8, 3).mean((1, 3)).repeat(8, 0).repeat(8, 1)
-    noise = 28 * np.random.default_rng(0).standard_normal((24, 24, 3)).repeat(2, 0).repeat(2, 1)
-    return (coarse + noise).clip(0, 255).astype(np.uint8)
+    coarse = picture_of(EXAMPLE, 5).reshape(12, 4, 12, 4, 3).mean((1, 3))
+    noisy = coarse + 28 * np.random.default_rng(0).standard_normal(coarse.shape)
+    return noisy.clip(0, 255).astype(np.uint8).repeat(4, 0).repeat(4, 1)
 
 
 def adversarial_game() -> Picture:
@@ -109,7 +109,6 @@ def best_discriminator() -> Picture:
     for density, colour in ((p, IMAGE), (q, ACCENT)):
         points = [at(x, v, 150, 280) for x, v in zip(XS[seen], density[seen], strict=True)]
         sheet.axis.plot(*zip(*points, strict=True), color=colour, linewidth=2.2, zorder=4)
-        sheet.axis.fill(*zip(*points, strict=True), color=tint(colour, 0.2), zorder=3, alpha=0.6)
     points = [at(x, v, 290, 96) for x, v in zip(XS[seen], best[seen], strict=True)]
     sheet.axis.plot(*zip(*points, strict=True), color=CAPTION, linewidth=2.4, zorder=4)
     for base in (150.0, 290.0):
@@ -278,8 +277,6 @@ def one_gaussian_for_two() -> Picture:
             points = list(zip(middle + unit * XS[60:-60], base - height * density[60:-60],
                               strict=True))  # fmt: skip
             sheet.axis.plot(*zip(*points, strict=True), color=colour, linewidth=2.2, zorder=4)
-            sheet.axis.fill(*zip(*points, strict=True), color=tint(colour, 0.2), zorder=3,
-                            alpha=0.6)  # fmt: skip
         sheet.path([(middle - 116, base), (middle + 116, base)], FAINT, 1)
         sheet.text(middle, 18, name, bold=True)
         sheet.note(middle, 40, note)
