@@ -578,3 +578,41 @@ def context_products(layers, width, context, steps, cached):
     for _ in range(1 if cached else steps):
         total += layers * context * (width * width + width * width)
     return total
+
+
+# --- 18
+def best_discriminator(x, real, fake):
+    (m, s), (n, t) = real, fake
+    odds_of_fake = ((x - m) / s) ** 2 / 2 - ((x - n) / t) ** 2 / 2 + math.log(s / t)
+    return 1 / (1 + odds_of_fake.exp())
+
+
+def generator_loss(scores):
+    return F.binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
+
+
+def hinge_loss(real, fake):
+    on_real = torch.where(real < 1, 1 - real, 0.0).sum() / len(real)
+    return on_real + torch.where(fake > -1, 1 + fake, 0.0).sum() / len(fake)
+
+
+def r1(score, weights, x):
+    total = 0.0
+    for picture in x:
+        one = picture[None].clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(score(weights, one)[0], one, create_graph=True)
+        total = total + (slope * slope).sum() / 2
+    return total / len(x)
+
+
+def projection_score(features, captions, w, b):
+    own = torch.einsum("bd,bd->b", features, captions) / math.sqrt(features.shape[-1])
+    return torch.einsum("bd,d->b", features, w) + own + b
+
+
+def agreement(readings):
+    agree = 0
+    for i, a in enumerate(readings):
+        for j, b in enumerate(readings):
+            agree += i != j and a is not None and a == b
+    return agree / (len(readings) * (len(readings) - 1))

@@ -31,7 +31,9 @@ from minidalle.lab.figures import Picture
 from minidalle.training.presets import FULL
 
 PARTS = {  # what the alternative text must name
+    "adversarial_game": "generator discriminator noise caption real fake score opposite",
     "attention_head": "queries keys values scores softmax weights mixture",
+    "best_discriminator": "density p / (p + q) ½ Jensen–Shannon",
     "bpe_tree": "bytes merge token yellow 红色的熊",
     "cells_in_view": "hole prior past below masked codes visible MASK",
     "clip_towers": "image tower text tower embedding similarities diagonal",
@@ -52,10 +54,13 @@ PARTS = {  # what the alternative text must name
     "near_and_far": "layer window codes text rotary score distance",
     "nearest_prototype": "square prototypes nearest code decoder neighbours",
     "noisy_channel": "caption prior codes decoder channel noise Bayes",
+    "one_gaussian_for_two": "likelihood covers both modes one mode Jensen–Shannon",
     "passes_over_a_picture": "passes prior raster order codes many far apart",
     "picture_to_codes": "pixels squares encoder code grid",
     "pipeline": "caption tokenizer tokens prior codes dVAE decoder pictures CLIP ranked",
+    "projection_discriminator": "real pair fake mismatch weight features caption score",
     "pruned_matrix": "weights size half zero kept",
+    "pulls_of_losses": "Minimax non-saturating hinge tutorials' pulls up down sure",
     "rerank_funnel": "candidates CLIP similarity sorted kept",
     "residual_block": "skip connection convolutions ReLU bottleneck gain added",
     "sign_step": "picture pixels box gradient sign corner loss ε",

@@ -32,6 +32,7 @@ from minidalle.lab.checks import (
     ch15_overfitting,
     ch16_masked_codes,
     ch17_encoder_decoder,
+    ch18_gan,
 )
 from minidalle.lab.checks.engine import GRADED, Mistake, Property, Task, Verdict, check_answer
 
@@ -53,6 +54,7 @@ CHAPTERS = (
     ch15_overfitting,
     ch16_masked_codes,
     ch17_encoder_decoder,
+    ch18_gan,
 )
 TASKS: dict[str, Task] = {task.name: task for module in CHAPTERS for task in module.TASKS}
 

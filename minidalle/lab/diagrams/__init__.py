@@ -14,6 +14,8 @@ editing      evidence, hole_in_raster_order, noisy_channel
 own_pictures growing, splits_by_concept
 overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
 masking      cells_in_view, hidden_shares, near_and_far, independent_cells, passes_over_a_picture
+adversarial  adversarial_game, best_discriminator, pulls_of_losses, projection_discriminator,
+             one_gaussian_for_two
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -23,6 +25,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from minidalle.lab.diagrams.adversarial import (
+        adversarial_game,
+        best_discriminator,
+        one_gaussian_for_two,
+        projection_discriminator,
+        pulls_of_losses,
+    )
     from minidalle.lab.diagrams.attention import attention_head, kv_cache, stream_masks
     from minidalle.lab.diagrams.contrast import clip_towers, guidance
     from minidalle.lab.diagrams.crossing import (
@@ -54,7 +63,9 @@ if TYPE_CHECKING:
     from minidalle.lab.diagrams.transformer import transformer_block
 
 _HOMES = {
+    "adversarial_game": "adversarial",
     "attention_head": "attention",
+    "best_discriminator": "adversarial",
     "bpe_tree": "text",
     "cells_in_view": "masking",
     "clip_towers": "contrast",
@@ -75,10 +86,13 @@ _HOMES = {
     "near_and_far": "masking",
     "nearest_prototype": "dvae",
     "noisy_channel": "editing",
+    "one_gaussian_for_two": "adversarial",
     "passes_over_a_picture": "masking",
     "picture_to_codes": "dvae",
     "pipeline": "system",
+    "projection_discriminator": "adversarial",
     "pruned_matrix": "overfitting",
+    "pulls_of_losses": "adversarial",
     "rerank_funnel": "system",
     "residual_block": "dvae",
     "sign_step": "overfitting",
@@ -91,11 +105,12 @@ _HOMES = {
     "who_sees_whom": "crossing",
 }
 __all__ = [
-    "attention_head", "bpe_tree", "cells_in_view", "clip_towers", "context_cache",
-    "cross_attention", "dropout_masks", "error_split", "evidence", "generalisation_gap",
-    "grid_and_random", "growing", "guidance", "gumbel_softmax", "hidden_shares",
-    "hole_in_raster_order", "independent_cells", "kv_cache", "near_and_far", "nearest_prototype",
-    "noisy_channel", "passes_over_a_picture", "picture_to_codes", "pipeline", "pruned_matrix",
+    "adversarial_game", "attention_head", "best_discriminator", "bpe_tree", "cells_in_view",
+    "clip_towers", "context_cache", "cross_attention", "dropout_masks", "error_split", "evidence",
+    "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax",
+    "hidden_shares", "hole_in_raster_order", "independent_cells", "kv_cache", "near_and_far",
+    "nearest_prototype", "noisy_channel", "one_gaussian_for_two", "passes_over_a_picture",
+    "picture_to_codes", "pipeline", "projection_discriminator", "pruned_matrix", "pulls_of_losses",
     "rerank_funnel", "residual_block", "sign_step", "splits_by_concept", "stream_and_targets",
     "stream_masks", "three_autoencoders", "transformer_block", "where_text_enters", "who_sees_whom",
 ]  # fmt: skip
