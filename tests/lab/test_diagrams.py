@@ -37,15 +37,19 @@ PARTS = {  # what the alternative text must name
     "dropout_masks": "inputs hidden units output left out at random multiplied",
     "error_split": "prior rerank dVAE",
     "evidence": "kept free noise prior posterior −∞ code σ",
+    "flow_paths": "noise data paths velocities mean cross",
     "generalisation_gap": "training validation loss updates lowest gap over-fitting",
+    "great_circle": "unit vectors chord arc slerp angles length",
     "grid_and_random": "trials grid random values score peak",
     "growing": "tokenizer merges tokens dVAE prototypes k-means prior CLIP mean zero",
+    "guided_flows": "clouds noise guidance caption overshoot",
     "guidance": "without the caption guided logits softmax",
     "gumbel_softmax": "logits noise τ softmax mixture one-hot argmax",
     "hole_in_raster_order": "hole raster order past known candidates weight",
     "kv_cache": "keys values queries scores computed read",
     "nearest_prototype": "square prototypes nearest code decoder neighbours",
     "noisy_channel": "caption prior codes decoder channel noise Bayes",
+    "picture_denoiser": "patches stem context tokens transformer condition shift scale gate",
     "picture_to_codes": "pixels squares encoder code grid",
     "pipeline": "caption tokenizer tokens prior codes dVAE decoder pictures CLIP ranked",
     "pruned_matrix": "weights size half zero kept",
@@ -57,6 +61,7 @@ PARTS = {  # what the alternative text must name
     "stream_masks": "causal row column convolutional caption queries keys layers",
     "three_autoencoders": "encoder point Gaussian choices decoder KL uniform",
     "transformer_block": "residual stream norm attention MLP position added",
+    "unclip_parts": "image tower vector caption prior flow decoder noise variations",
 }
 
 

@@ -12,6 +12,7 @@ contrast     guidance, clip_towers
 editing      evidence, hole_in_raster_order, noisy_channel
 own_pictures growing, splits_by_concept
 overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
+flows        flow_paths, guided_flows, great_circle, unclip_parts, picture_denoiser
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from minidalle.lab.diagrams.contrast import clip_towers, guidance
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
     from minidalle.lab.diagrams.editing import evidence, hole_in_raster_order, noisy_channel
+    from minidalle.lab.diagrams.flows import (
+        flow_paths,
+        great_circle,
+        guided_flows,
+        picture_denoiser,
+        unclip_parts,
+    )
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
     from minidalle.lab.diagrams.own_pictures import growing, splits_by_concept
     from minidalle.lab.diagrams.overfitting import (
@@ -45,15 +53,19 @@ _HOMES = {
     "dropout_masks": "overfitting",
     "error_split": "system",
     "evidence": "editing",
+    "flow_paths": "flows",
     "generalisation_gap": "overfitting",
+    "great_circle": "flows",
     "grid_and_random": "overfitting",
     "growing": "own_pictures",
     "guidance": "contrast",
+    "guided_flows": "flows",
     "gumbel_softmax": "latent",
     "hole_in_raster_order": "editing",
     "kv_cache": "attention",
     "nearest_prototype": "dvae",
     "noisy_channel": "editing",
+    "picture_denoiser": "flows",
     "picture_to_codes": "dvae",
     "pipeline": "system",
     "pruned_matrix": "overfitting",
@@ -65,14 +77,15 @@ _HOMES = {
     "stream_masks": "attention",
     "three_autoencoders": "latent",
     "transformer_block": "transformer",
+    "unclip_parts": "flows",
 }
 __all__ = [
     "attention_head", "bpe_tree", "clip_towers", "dropout_masks", "error_split", "evidence",
-    "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax",
-    "hole_in_raster_order", "kv_cache", "nearest_prototype", "noisy_channel", "picture_to_codes",
-    "pipeline", "pruned_matrix", "rerank_funnel", "residual_block", "sign_step",
-    "splits_by_concept", "stream_and_targets", "stream_masks", "three_autoencoders",
-    "transformer_block",
+    "flow_paths", "generalisation_gap", "great_circle", "grid_and_random", "growing", "guidance",
+    "guided_flows", "gumbel_softmax", "hole_in_raster_order", "kv_cache", "nearest_prototype",
+    "noisy_channel", "picture_denoiser", "picture_to_codes", "pipeline", "pruned_matrix",
+    "rerank_funnel", "residual_block", "sign_step", "splits_by_concept", "stream_and_targets",
+    "stream_masks", "three_autoencoders", "transformer_block", "unclip_parts",
 ]  # fmt: skip
 
 
