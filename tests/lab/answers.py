@@ -442,6 +442,9 @@ RIGHT = [
     ("interval", "np.quantile", lambda values, picks, share: np.quantile(
         values.numpy()[picks.numpy()].mean(1), [(1 - share) / 2, (1 + share) / 2])),
     ("forgetting", "numpy", _returned_as(np.array, "forgetting")),
+    ("point_and_velocity", "a list", _returned_as(list, "point_and_velocity")),
+    ("slerp", "numpy", lambda a, b, share: good.slerp(a, b, share).numpy()),
+    ("patches", "F.unfold", lambda image, p: F.unfold(image[None], p, stride=p)[0].T),
 ]  # fmt: skip
 
 
@@ -521,4 +524,12 @@ DIAGNOSED = [
     ("stop_at", "the last look", lambda losses, p: (good.stop_at(losses, p)[1],) * 2),
     ("forgetting", "nothing is ever negative", lambda scores: [
         max(0.0, x) for x in good.forgetting(scores)]),
+    ("point_and_velocity", "runs the other way", lambda x, e, t: (
+        good.point_and_velocity(e, x, t)[0], x - e)),
+    ("guided_velocity", "The two are exchanged", lambda c, u, x, t, g: good.guided_velocity(
+        u, c, x, t, g)),
+    ("slerp", "from b to a", lambda a, b, share: good.slerp(a, b, 1 - share)),
+    ("patches", "in columns", lambda image, p: torch.stack([
+        image[:, y : y + p, x : x + p].flatten() for x in range(0, image.shape[2], p)
+        for y in range(0, image.shape[1], p)])),
 ]  # fmt: skip

@@ -66,11 +66,11 @@ def flow_paths() -> Picture:
     straight = (1 - times) * noise + times * ends
     ways = _followed(noise)
     crossed = _crossings(straight[1:-1]), _crossings(ways[1:-1])
-    sheet, top, side, unit = Canvas(880, 330), 62.0, 230.0, 46.0
+    sheet, top, side, unit = Canvas(880, 330), 62.0, 226.0, 46.0
     notes = ("each noise with a number of the data", "the mean over all paths that pass there",
              "small steps along the mean velocity")  # fmt: skip
     for i, (title, note) in enumerate(zip(("paths", "velocities", "flow"), notes, strict=True)):
-        left, middle = 44.0 + 290 * i, top + side / 2
+        left, middle = 30.0 + 288 * i, top + side / 2
 
         def at(t: float, x: float, left=left, middle=middle) -> Point:
             return left + side * float(t), middle - unit * float(x)
@@ -88,8 +88,8 @@ def flow_paths() -> Picture:
         for end, colour in zip(ENDS.tolist(), (CAPTION, ACCENT), strict=True):
             sheet.axis.plot(*([v] for v in at(1, end)), "o", color=colour, markersize=8, zorder=6)
             sheet.note(left + side + 10, at(1, end)[1], f"{end:+.0f}".replace("-", "−"), "left")
-        sheet.note(left, top + side + 16, "t = 0, noise")
-        sheet.note(left + side, top + side + 16, "t = 1, data")
+        sheet.note(left - 8, top + side + 16, "noise, t = 0", "left")
+        sheet.note(left + side + 8, top + side + 16, "data, t = 1", "right")
     return sheet.picture(
         "Flow matching in one dimension; the data are −1 and +1. On the left straight paths lead"
         f" from noise to data, and {crossed[0]} pairs of them cross. In the middle an arrow at each"
@@ -249,7 +249,7 @@ def picture_denoiser() -> Picture:
                        ((20, 164), (noisy.top + step,) * 2)):  # fmt: skip
             sheet.axis.plot(xs, ys, color="white", linewidth=0.9, zorder=4)
     sheet.text(noisy.x, noisy.top - 16, "x_t, and the time t", SMALL)
-    sheet.note(noisy.x, noisy.bottom + 16, f"{n} × {n} patches of {c.patch} × {c.patch} pixels")
+    sheet.note(noisy.x, noisy.bottom + 16, f"{n} × {n} patches of {c.patch}² pixels")
     stem = sheet.box(228, y, 60, 60, "stem", tint(IMAGE, 0.18))
     block = sheet.box(402, y, 196, 84, f"transformer,\n{c.layers} blocks, width {c.width}")
     add = sheet.box(560, y, 26, 26, "+", radius=13)
