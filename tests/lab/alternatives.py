@@ -532,7 +532,7 @@ def slerp(a, b, share):
     return (((1 - share) * angle).sin() * a + (share * angle).sin() * b).float() / angle.sin()
 
 
-def patches(image, p):
-    _, height, width = image.shape
-    corners = [(y, x) for y in range(0, height, p) for x in range(0, width, p)]
-    return torch.stack([image[:, y : y + p, x : x + p].flatten() for y, x in corners])
+def unpatch(patches, p, columns):
+    blocks = [patch.view(3, p, p) for patch in patches]
+    rows = [blocks[i : i + columns] for i in range(0, len(blocks), columns)]
+    return torch.cat([torch.cat(row, dim=2) for row in rows], dim=1)

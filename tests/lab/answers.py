@@ -408,7 +408,8 @@ RIGHT = [
     ("ordered", "np.sign", lambda s, r: np.mean(
         (np.sign(np.subtract.outer(np.array(s)[np.array(r)], np.array(s)[~np.array(r)])) + 1) / 2)
         if any(r) and not all(r) else np.nan),
-    ("patches", "F.unfold", lambda image, p: F.unfold(image[None], p, stride=p)[0].T),
+    ("unpatch", "F.fold", lambda patches, p, columns: F.fold(
+        patches.T[None], (len(patches) // columns * p, columns * p), p, stride=p)[0]),
     ("gumbel", "with a small ε", lambda u: -torch.log(-torch.log(u + 1e-8) + 1e-8)),
     ("kl_to_uniform", "with a small ε", lambda a: (a.softmax(-1) * (a.softmax(-1) + 1e-10).log())
         .sum(-1).mean() + math.log(a.shape[-1])),
@@ -529,7 +530,6 @@ DIAGNOSED = [
     ("guided_velocity", "The two are exchanged", lambda c, u, x, t, g: good.guided_velocity(
         u, c, x, t, g)),
     ("slerp", "from b to a", lambda a, b, share: good.slerp(a, b, 1 - share)),
-    ("patches", "in columns", lambda image, p: torch.stack([
-        image[:, y : y + p, x : x + p].flatten() for x in range(0, image.shape[2], p)
-        for y in range(0, image.shape[1], p)])),
+    ("unpatch", "are scattered", lambda patches, p, columns: patches.view(
+        -1, columns, 3, p, p).permute(2, 3, 0, 4, 1).reshape(3, -1, p * columns)),
 ]  # fmt: skip

@@ -214,9 +214,7 @@ GUIDED_VELOCITY = Task(
 # --- adaptive_layer -------------------------------------------------------------------------------
 
 
-def adaptive_layer(
-    x: Tensor, weight: Tensor, shift: Tensor, scale: Tensor, gate: Tensor
-) -> Tensor:
+def adaptive_layer(x: Tensor, weight: Tensor, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
     modulation = torch.cat([shift, scale, gate], dim=-1)
     return adaptive(x, _norm, lambda h: h @ weight.T, modulation)
 
@@ -336,53 +334,62 @@ SLERP = Task(
 )  # fmt: skip
 
 
-# --- patches --------------------------------------------------------------------------------------
+# --- unpatch --------------------------------------------------------------------------------------
 
 
-def patches(image: Tensor, p: int) -> Tensor:
-    return rearrange(image, "c (h p) (w q) -> (h w) (c p q)", p=p, q=p)
+def unpatch(patches: Tensor, p: int, columns: int) -> Tensor:
+    return rearrange(patches, "(h w) (c p q) -> c (h p) (w q)", p=p, q=p, w=columns)
 
 
-def _folded(pattern: str):
-    return lambda image, p: rearrange(image, f"c {pattern}", p=p, q=p)
+def _unfolded(pattern: str):
+    return lambda patches, p, columns: rearrange(patches, pattern, p=p, q=p, w=columns)
 
 
-def _sized(h: int, w: int, p: int) -> tuple[Tensor, int]:
-    return torch.arange(3.0 * h * w).reshape(3, h, w), p
+def _square(patches: Tensor, p: int, columns: int) -> Tensor:
+    return unpatch(patches, p, int(len(patches) ** 0.5))
 
 
-PATCHES = Task(
-    name="patches", chapter=19, difficulty=3, minutes=15, answer=patches, axes=("number", "patch"),
+def _numbered(rows: int, columns: int, p: int) -> tuple[Tensor, int, int]:
+    numbers = 0.5 * torch.arange(rows * columns * 3 * p * p) - 3
+    return numbers.view(rows * columns, 3 * p * p), p, columns
+
+
+UNPATCH = Task(
+    name="unpatch", chapter=19, difficulty=3, minutes=15, answer=unpatch,
     cases=lambda: [
-        _sized(2, 2, 1), _sized(2, 2, 2), _sized(2, 4, 2), _sized(4, 4, 2), _sized(4, 2, 1),
-        _sized(6, 4, 2), _sized(6, 9, 3), (torch.rand(3, 8, 8), 4), (torch.rand(3, 8, 12), 4),
+        _numbered(1, 1, 2), _numbered(2, 2, 1), _numbered(1, 2, 2), _numbered(2, 1, 2),
+        _numbered(2, 2, 2), _numbered(2, 3, 2), _numbered(3, 2, 3), _numbered(4, 1, 2),
+        (torch.randn(6, 48), 4, 3),
     ],
     properties=(
-        Property("every number of the picture occurs once",
-                 lambda out, image, p: torch.equal(out.flatten().sort().values,
-                                                   image.flatten().sort().values)),
+        Property("every number occurs once",
+                 lambda out, patches, *_: torch.equal(out.flatten().sort().values,
+                                                      patches.flatten().sort().values)),
     ),
     mistakes=(
-        Mistake("`reshape` alone cuts rows into pieces: a patch has p rows and p columns.",
-                lambda image, p: image.reshape(-1, 3 * p * p)),
-        Mistake("The patches are in columns. Raster order runs along the rows.",
-                _folded("(h p) (w q) -> (w h) (c p q)")),
-        Mistake("Within a patch the colours come first: c, then row, then column.",
-                _folded("(h p) (w q) -> (h w) (p q c)")),
+        Mistake("`reshape` alone lays the patches out one after the other: each row of a patch"
+                " belongs beside the same row of the next patch.",
+                lambda patches, p, columns: patches.reshape(3, -1, columns * p)),
+        Mistake("The patches come row by row; yours are laid down column by column.",
+                _unfolded("(w h) (c p q) -> c (h p) (w q)")),
+        Mistake("Within a patch the colours come first: all of its reds, then its greens.",
+                _unfolded("(h w) (p q c) -> c (h p) (w q)")),
         Mistake("Within a patch rows and columns are exchanged.",
-                _folded("(h p) (w q) -> (h w) (c q p)")),
-        Mistake("Each of your patches takes every n-th pixel of the picture: its pixels must be"
-                " neighbours.", _folded("(p h) (q w) -> (h w) (c p q)")),
-        Mistake("One row per *number*, one column per patch: transpose.",
-                lambda image, p: patches(image, p).T.contiguous()),
-        Mistake("`unfold` with a step of 1 makes patches that overlap.",
-                lambda image, p: F.unfold(image[None], p)[0].T),
+                _unfolded("(h w) (c q p) -> c (h p) (w q)")),
+        Mistake("The pixels of a patch are scattered over the picture: they must be neighbours.",
+                _unfolded("(h w) (c p q) -> c (p h) (q w)")),
+        Mistake("The colours are the last axis. A picture is 3 × H × W.",
+                _unfolded("(h w) (c p q) -> (h p) (w q) c")),
+        Mistake("The picture need not be square: `columns` says how many patches a row has.",
+                _square),
     ),
     hints=(
-        "How many rows of patches, and how many columns? Split each axis of pixels in two.",
-        "3 H W → 3 (H/p) p (W/p) p; bring the two axes of patches to the front.",
-        "image.reshape(3, H // p, p, W // p, p).permute(1, 3, 0, 2, 4).reshape(-1, 3 * p * p).",
+        "Name all five axes: rows of patches, columns of patches, colours, rows and columns in a"
+        " patch.",
+        "N 3p² → rows columns 3 p p; then the order 3, rows, p, columns, p; then join pairs.",
+        "patches.reshape(-1, columns, 3, p, p).permute(2, 0, 3, 1, 4).reshape(3, -1,"
+        " columns * p).",
     ),
 )  # fmt: skip
 
-TASKS = (POINT_AND_VELOCITY, FLOW_GAUSSIAN, GUIDED_VELOCITY, ADAPTIVE_LAYER, SLERP, PATCHES)
+TASKS = (POINT_AND_VELOCITY, FLOW_GAUSSIAN, GUIDED_VELOCITY, ADAPTIVE_LAYER, SLERP, UNPATCH)

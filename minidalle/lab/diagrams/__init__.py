@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         unclip_parts,
     )
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
-    from minidalle.lab.diagrams.own_pictures import growing, splits_by_concept
     from minidalle.lab.diagrams.overfitting import (
         dropout_masks,
         generalisation_gap,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
         pruned_matrix,
         sign_step,
     )
+    from minidalle.lab.diagrams.own_pictures import growing, splits_by_concept
     from minidalle.lab.diagrams.system import error_split, pipeline, rerank_funnel
     from minidalle.lab.diagrams.text import bpe_tree, stream_and_targets
     from minidalle.lab.diagrams.transformer import transformer_block

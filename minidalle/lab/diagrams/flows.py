@@ -3,7 +3,7 @@
 The flows are followed by the package's own functions, through fields known in closed form.
 """
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -171,7 +171,7 @@ def great_circle() -> Picture:
     sheet.text(origin[0] + unit + 22, origin[1], "a", bold=True)
     sheet.text(origin[0] - unit / 2 - 18, origin[1] - unit * 0.9, "b", bold=True)
     steps = [float(torch.rad2deg(torch.acos((p @ q / p.norm() / q.norm()).clamp(max=1))))
-             for way in (chord, arc) for p, q in zip(way[:-1], way[1:], strict=True)]  # fmt: skip
+             for way in (chord, arc) for p, q in pairwise(way)]  # fmt: skip
     lines = (
         ("along the chord (grey)", QUIET, f"shortest length {float(chord.norm(dim=1).min()):.2f},"
          f" angles {', '.join(f'{s:.0f}°' for s in steps[:4])}"),
