@@ -616,3 +616,43 @@ def agreement(readings):
         for j, b in enumerate(readings):
             agree += i != j and a is not None and a == b
     return agree / (len(readings) * (len(readings) - 1))
+
+
+# --- 19
+def point_and_velocity(x, noise, t):
+    rows = [torch.lerp(e, one, s) for one, e, s in zip(x, noise, t, strict=True)]
+    return torch.stack(rows), torch.sub(x, noise)
+
+
+def flow_gaussian(noise, mean, std, steps):
+    x = noise.double()
+    for i in range(steps):
+        t = i / steps
+        slope = t * std.double() ** 2 / ((t * std.double()) ** 2 + (1 - t) ** 2)
+        x = x + (mean + slope * (x - t * mean) - x) / (steps - i)
+    return x.float()
+
+
+def guided_velocity(cond, uncond, x_t, t, guidance):
+    left = (1 - t).unsqueeze(1)
+    return (1 - guidance) * (uncond - x_t) / left + guidance * (cond - x_t) / left
+
+
+def adaptive_layer(x, weight, shift, scale, gate):
+    centred = x - x.mean(-1, keepdim=True)
+    normed = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    return torch.addcmul(x, gate, F.linear(normed + normed * scale + shift, weight))
+
+
+def slerp(a, b, share):
+    a, b = a / a.norm(), b / b.norm()
+    angle = torch.acos((a @ b).double().clamp(-1, 1))
+    if angle < 1e-3:
+        return a
+    return (((1 - share) * angle).sin() * a + (share * angle).sin() * b).float() / angle.sin()
+
+
+def unpatch(patches, p, columns):
+    blocks = [patch.view(3, p, p) for patch in patches]
+    rows = [blocks[i : i + columns] for i in range(0, len(blocks), columns)]
+    return torch.cat([torch.cat(row, dim=2) for row in rows], dim=1)

@@ -426,7 +426,8 @@ RIGHT = [
     ("ordered", "np.sign", lambda s, r: np.mean(
         (np.sign(np.subtract.outer(np.array(s)[np.array(r)], np.array(s)[~np.array(r)])) + 1) / 2)
         if any(r) and not all(r) else np.nan),
-    ("patches", "F.unfold", lambda image, p: F.unfold(image[None], p, stride=p)[0].T),
+    ("unpatch", "F.fold", lambda patches, p, columns: F.fold(
+        patches.T[None], (len(patches) // columns * p, columns * p), p, stride=p)[0]),
     ("gumbel", "with a small ε", lambda u: -torch.log(-torch.log(u + 1e-8) + 1e-8)),
     ("kl_to_uniform", "with a small ε", lambda a: (a.softmax(-1) * (a.softmax(-1) + 1e-10).log())
         .sum(-1).mean() + math.log(a.shape[-1])),
@@ -473,6 +474,9 @@ RIGHT = [
     ("reveal_counts", "numpy", _returned_as(np.array, "reveal_counts")),
     ("choose_cells", "numpy", _returned_as(torch.Tensor.numpy, "choose_cells")),
     ("halton_cells", "a tuple", _returned_as(tuple, "halton_cells")),
+    ("point_and_velocity", "a list", _returned_as(list, "point_and_velocity")),
+    ("slerp", "numpy", lambda a, b, share: good.slerp(a, b, share).numpy()),
+    ("patches", "F.unfold", lambda image, p: F.unfold(image[None], p, stride=p)[0].T),
 ]  # fmt: skip
 
 
@@ -567,4 +571,11 @@ DIAGNOSED = [
     ("impossible_share", "the share of *pairs*", lambda p: float((p == 0).sum() / p.numel())),
     ("choose_cells", "Visible cells get a score of 0", lambda p, z, h, n: torch.zeros_like(
         h).scatter(0, torch.where(h, p + z, 0.0).topk(n).indices, True)),
+    ("point_and_velocity", "runs the other way", lambda x, e, t: (
+        good.point_and_velocity(e, x, t)[0], x - e)),
+    ("guided_velocity", "The two are exchanged", lambda c, u, x, t, g: good.guided_velocity(
+        u, c, x, t, g)),
+    ("slerp", "from b to a", lambda a, b, share: good.slerp(a, b, 1 - share)),
+    ("unpatch", "are scattered", lambda patches, p, columns: patches.view(
+        -1, columns, 3, p, p).permute(2, 3, 0, 4, 1).reshape(3, -1, p * columns)),
 ]  # fmt: skip

@@ -33,6 +33,7 @@ from minidalle.lab.checks import (
     ch16_masked_codes,
     ch17_encoder_decoder,
     ch18_gan,
+    ch19_unclip,
 )
 from minidalle.lab.checks.engine import GRADED, Mistake, Property, Task, Verdict, check_answer
 
@@ -55,6 +56,7 @@ CHAPTERS = (
     ch16_masked_codes,
     ch17_encoder_decoder,
     ch18_gan,
+    ch19_unclip,
 )
 TASKS: dict[str, Task] = {task.name: task for module in CHAPTERS for task in module.TASKS}
 

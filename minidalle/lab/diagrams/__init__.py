@@ -16,6 +16,7 @@ overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_a
 masking      cells_in_view, hidden_shares, near_and_far, independent_cells, passes_over_a_picture
 adversarial  adversarial_game, best_discriminator, pulls_of_losses, projection_discriminator,
              one_gaussian_for_two
+flows        flow_paths, guided_flows, great_circle, unclip_parts, picture_denoiser
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -42,6 +43,13 @@ if TYPE_CHECKING:
     )
     from minidalle.lab.diagrams.dvae import nearest_prototype, picture_to_codes, residual_block
     from minidalle.lab.diagrams.editing import evidence, hole_in_raster_order, noisy_channel
+    from minidalle.lab.diagrams.flows import (
+        flow_paths,
+        great_circle,
+        guided_flows,
+        picture_denoiser,
+        unclip_parts,
+    )
     from minidalle.lab.diagrams.latent import gumbel_softmax, three_autoencoders
     from minidalle.lab.diagrams.masking import (
         cells_in_view,
@@ -74,10 +82,13 @@ _HOMES = {
     "dropout_masks": "overfitting",
     "error_split": "system",
     "evidence": "editing",
+    "flow_paths": "flows",
     "generalisation_gap": "overfitting",
+    "great_circle": "flows",
     "grid_and_random": "overfitting",
     "growing": "own_pictures",
     "guidance": "contrast",
+    "guided_flows": "flows",
     "gumbel_softmax": "latent",
     "hidden_shares": "masking",
     "hole_in_raster_order": "editing",
@@ -88,6 +99,7 @@ _HOMES = {
     "noisy_channel": "editing",
     "one_gaussian_for_two": "adversarial",
     "passes_over_a_picture": "masking",
+    "picture_denoiser": "flows",
     "picture_to_codes": "dvae",
     "pipeline": "system",
     "projection_discriminator": "adversarial",
@@ -101,18 +113,16 @@ _HOMES = {
     "stream_masks": "attention",
     "three_autoencoders": "latent",
     "transformer_block": "transformer",
-    "where_text_enters": "crossing",
-    "who_sees_whom": "crossing",
-}
-__all__ = [
     "adversarial_game", "attention_head", "best_discriminator", "bpe_tree", "cells_in_view",
-    "clip_towers", "context_cache", "cross_attention", "dropout_masks", "error_split", "evidence",
-    "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax",
-    "hidden_shares", "hole_in_raster_order", "independent_cells", "kv_cache", "near_and_far",
-    "nearest_prototype", "noisy_channel", "one_gaussian_for_two", "passes_over_a_picture",
+    "clip_towers", "context_cache", "cross_attention", "crossing", "dropout_masks", "error_split",
+    "evidence", "flow_paths", "flows", "generalisation_gap", "great_circle", "grid_and_random",
+    "growing", "guidance", "guided_flows", "gumbel_softmax", "hidden_shares",
+    "hole_in_raster_order", "independent_cells", "kv_cache", "near_and_far", "nearest_prototype",
+    "noisy_channel", "one_gaussian_for_two", "passes_over_a_picture", "picture_denoiser",
     "picture_to_codes", "pipeline", "projection_discriminator", "pruned_matrix", "pulls_of_losses",
     "rerank_funnel", "residual_block", "sign_step", "splits_by_concept", "stream_and_targets",
-    "stream_masks", "three_autoencoders", "transformer_block", "where_text_enters", "who_sees_whom",
+    "stream_masks", "three_autoencoders", "transformer_block", "unclip_parts", "where_text_enters",
+    "who_sees_whom",
 ]  # fmt: skip
 
 
