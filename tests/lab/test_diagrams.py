@@ -32,11 +32,14 @@ from minidalle.training.presets import FULL
 
 PARTS = {  # what the alternative text must name
     "attention_head": "queries keys values scores softmax weights mixture",
+    "balanced_sampling": "collection pictures green weights balanced effective sample size",
     "bpe_tree": "bytes merge token yellow 红色的熊",
     "clip_towers": "image tower text tower embedding similarities diagonal",
+    "course_map": "map chapters systems lines DALL·E GAN unCLIP",
     "dropout_masks": "inputs hidden units output left out at random multiplied",
     "error_split": "prior rerank dVAE",
     "evidence": "kept free noise prior posterior −∞ code σ",
+    "exposure_of_a_canary": "exposure canary names bits rank seen",
     "generalisation_gap": "training validation loss updates lowest gap over-fitting",
     "grid_and_random": "trials grid random values score peak",
     "growing": "tokenizer merges tokens dVAE prototypes k-means prior CLIP mean zero",
@@ -55,8 +58,10 @@ PARTS = {  # what the alternative text must name
     "splits_by_concept": "train validation test copy caption concept",
     "stream_and_targets": "BOS text tokens padding codes target 1/8 7/8",
     "stream_masks": "causal row column convolutional caption queries keys layers",
+    "tempered_shares": "shares colours temperatures power entropy",
     "three_autoencoders": "encoder point Gaussian choices decoder KL uniform",
     "transformer_block": "residual stream norm attention MLP position added",
+    "where_bias_enters": "world collection training drawing use temperature back",
 }
 
 

@@ -12,6 +12,7 @@ contrast     guidance, clip_towers
 editing      evidence, hole_in_raster_order, noisy_channel
 own_pictures growing, splits_by_concept
 overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
+responsible  where_bias_enters, tempered_shares, balanced_sampling, exposure_of_a_canary, course_map
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -34,17 +35,27 @@ if TYPE_CHECKING:
         pruned_matrix,
         sign_step,
     )
+    from minidalle.lab.diagrams.responsible import (
+        balanced_sampling,
+        course_map,
+        exposure_of_a_canary,
+        tempered_shares,
+        where_bias_enters,
+    )
     from minidalle.lab.diagrams.system import error_split, pipeline, rerank_funnel
     from minidalle.lab.diagrams.text import bpe_tree, stream_and_targets
     from minidalle.lab.diagrams.transformer import transformer_block
 
 _HOMES = {
     "attention_head": "attention",
+    "balanced_sampling": "responsible",
     "bpe_tree": "text",
     "clip_towers": "contrast",
+    "course_map": "responsible",
     "dropout_masks": "overfitting",
     "error_split": "system",
     "evidence": "editing",
+    "exposure_of_a_canary": "responsible",
     "generalisation_gap": "overfitting",
     "grid_and_random": "overfitting",
     "growing": "own_pictures",
@@ -63,16 +74,19 @@ _HOMES = {
     "splits_by_concept": "own_pictures",
     "stream_and_targets": "text",
     "stream_masks": "attention",
+    "tempered_shares": "responsible",
     "three_autoencoders": "latent",
     "transformer_block": "transformer",
+    "where_bias_enters": "responsible",
 }
 __all__ = [
-    "attention_head", "bpe_tree", "clip_towers", "dropout_masks", "error_split", "evidence",
-    "generalisation_gap", "grid_and_random", "growing", "guidance", "gumbel_softmax",
-    "hole_in_raster_order", "kv_cache", "nearest_prototype", "noisy_channel", "picture_to_codes",
-    "pipeline", "pruned_matrix", "rerank_funnel", "residual_block", "sign_step",
-    "splits_by_concept", "stream_and_targets", "stream_masks", "three_autoencoders",
-    "transformer_block",
+    "attention_head", "balanced_sampling", "bpe_tree", "clip_towers", "course_map", "dropout_masks",
+    "error_split", "evidence", "exposure_of_a_canary", "generalisation_gap", "grid_and_random",
+    "growing", "guidance", "gumbel_softmax", "hole_in_raster_order", "kv_cache",
+    "nearest_prototype", "noisy_channel", "picture_to_codes", "pipeline", "pruned_matrix",
+    "rerank_funnel", "residual_block", "sign_step", "splits_by_concept", "stream_and_targets",
+    "stream_masks", "tempered_shares", "three_autoencoders", "transformer_block",
+    "where_bias_enters",
 ]  # fmt: skip
 
 
