@@ -27,6 +27,7 @@ from minidalle.lab.checks import (
     ch13_editing,
     ch14_real_pictures,
     ch15_overfitting,
+    ch20_responsible,
 )
 from minidalle.lab.checks.engine import Mistake, Property, Task, Verdict, check_answer
 
@@ -46,6 +47,7 @@ CHAPTERS = (
     ch13_editing,
     ch14_real_pictures,
     ch15_overfitting,
+    ch20_responsible,
 )
 TASKS: dict[str, Task] = {task.name: task for module in CHAPTERS for task in module.TASKS}
 
