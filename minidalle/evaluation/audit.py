@@ -22,7 +22,7 @@ from minidalle.world import judge
 Shares = Mapping[str, float]  # by name; they sum to 1
 
 
-def shares_of(items: Iterable[str], names: Sequence[str]) -> dict[str, float]:
+def shares_of(items: Iterable[str | None], names: Sequence[str]) -> dict[str, float]:
     """The share of each name among the items; items of no name are left out."""
     counts = Counter(item for item in items if item in names)
     return {name: counts[name] / max(1, counts.total()) for name in names}

@@ -20,8 +20,9 @@ from minidalle.world.storybook import Storybook
 
 
 def test_shares_leave_out_what_has_no_name():
-    assert shares_of(["a", "b", "a", None, "z"], "abc") == {"a": 2 / 3, "b": 1 / 3, "c": 0.0}
-    assert shares_of([None], "ab") == {"a": 0.0, "b": 0.0}
+    names = ["a", "b", "c"]
+    assert shares_of(["a", "b", "a", None, "z"], names) == {"a": 2 / 3, "b": 1 / 3, "c": 0.0}
+    assert shares_of([None], names) == {"a": 0.0, "b": 0.0, "c": 0.0}
 
 
 def test_total_variation_is_the_largest_gap_of_any_event():
