@@ -74,7 +74,7 @@ TOTAL_VARIATION = Task(
         ({"red": 0.5, "blue": 0.5}, {"red": 0.3, "blue": 0.3, "green": 0.4}),
         ({"red": 0.2, "blue": 0.1, "green": 0.7}, {"red": 0.5, "blue": 0.5}),
         ({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}, {"a": 0.4, "b": 0.3, "c": 0.2, "d": 0.1}),
-        ({"a": 0.25, "b": 0.25, "c": 0.5}, {"a": 0.35, "b": 0.3, "c": 0.35}),
+        ({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, {"a": 0.5, "b": 0.3, "c": 0.2}),
     ],
     properties=(
         Property("it lies between 0 and 1", lambda out, p, q: -1e-9 <= out <= 1 + 1e-6),
