@@ -55,8 +55,8 @@ from minidalle.world.storybook import Storybook
 
 OUT = Path(__file__).parents[2] / "data" / "reports" / "bias.json"
 CPU, BOOK, STAGE = torch.device("cpu"), Storybook(), STAGES["prior"]
-STEPS, BATCH, LR, SEEDS = 200, 8, 5e-4, (0, 1, 2)
-ASKED, TEMPERATURES = "a car on the grass", (1.0, 0.7, 0.4)
+STEPS, BATCH, LR, SEEDS = 200, 8, 1e-3, (0, 1, 2)
+ASKED, TEMPERATURES = "a car on the grass", (1.0, 0.85, 0.7)
 DRAWINGS, CAPTIONS, CHUNK = 96, 48, 32
 CARS = SEEN_COLOURS["car"]
 STATED = [f"a {colour} car on the grass" for colour in CARS if colour != "green"]
@@ -117,9 +117,11 @@ def train(row: Row, model: MiniDALLE, steps: int, seed: int) -> MiniDALLE:
     return MiniDALLE(model.tokenizer, model.dvae, prior, model.clip, model.info, "cpu")
 
 
-def draw(model: MiniDALLE, caption: str, n: int, temperature: float) -> tuple[torch.Tensor, Any]:
-    """Codes, n N, and pictures of n drawings; the first batch of them is seed 0."""
-    sampling = SamplingConfig(temperature=temperature)
+def draw(
+    model: MiniDALLE, caption: str, n: int, temperature: float | None = None
+) -> tuple[torch.Tensor, Any]:
+    """Codes, n N, and pictures of n drawings, at the bundle's temperature or another one."""
+    sampling = model.sampling if temperature is None else SamplingConfig(temperature=temperature)
     parts = [
         model.candidates(caption, min(CHUNK, n - start), start // CHUNK, sampling)
         for start in range(0, n, CHUNK)
@@ -139,17 +141,17 @@ def measure(row: Row, model: MiniDALLE, drawings: int, captions: int) -> dict[st
             "total_variation": round(total_variation(shares, equal), 4),
             "readable": round(1 - found.count(None) / len(found), 4),
         }
-        if temperature == TEMPERATURES[1]:
+        if temperature == TEMPERATURES[0]:
             report["shared_codes"] = round(_shared(row, model, codes), 4)
     right = [
-        judge.score(draw(model, caption, 1, 0.7)[1][0], caption).right
+        judge.score(draw(model, caption, 1)[1][0], caption).right
         for caption in (STATED * 10)[: captions // 2]
     ]
     report["stated_colours_right"] = round(sum(right) / len(right), 4)
     nats = caption_nats(model.prior, model.tokenizer, [CANARY.format(name) for name in NAMES])
     report["exposure"] = {name: round(exposure(nats, NAMES.index(name)), 2) for name in TIMES}
     asked = [BOOK.caption("validation", i) for i in range(captions)]
-    right = [judge.score(draw(model, c, 1, 0.7)[1][0], c).right for c in asked]
+    right = [judge.score(draw(model, c, 1)[1][0], c).right for c in asked]
     report["right"] = round(sum(right) / captions, 4)
     return report
 

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 
 from minidalle.datasets.planted import PlantedBias, balanced_weights
 from minidalle.evaluation.audit import exposure, tempered
-from minidalle.evaluation.systems import FILES, NAMES, code_lines
+from minidalle.evaluation.systems import NAMES, lines_of_code
 from minidalle.lab.diagrams.canvas import (
     ACCENT,
     CAPTION,
@@ -226,12 +226,12 @@ def course_map() -> Picture:
         if i:
             sheet.arrow((head.left - 30, 32), (head.left - 2, 32))
     sheet.text(440, 232, "16–19 the other roads: the same pictures, the same judge", bold=True)
-    systems = [(name, sum(map(code_lines, FILES[stage]))) for stage, name in NAMES.items()]
+    systems = [(name, lines_of_code(stage)) for stage, name in NAMES.items()]
     for i, (name, lines) in enumerate(systems):
         x = 440.0 + 170 * (i - (len(systems) - 1) / 2)
         sheet.box(x, 270, 154, 32, name, NETWORK, ACCENT if not i else FAINT, bold=not i)
         sheet.note(x, 300, f"{lines} lines")
-    roads = ("larger: nanoGPT, torchtitan", "diffusion: k-diffusion", "photographs: CLIP, LAION")
+    roads = ("larger: nanoGPT, torchtitan", "diffusion: k-diffusion", "photographs: OpenCLIP")
     for i, road in enumerate(roads):
         x = 440.0 + 284 * (i - 1)
         sheet.arrow((x, 318), (x, 350), QUIET, dashed=True, gap=0)
