@@ -1,10 +1,10 @@
 """Audit a model: how it shares out what a caption leaves open, and what it has learnt by heart.
 
-    total variation  ½ Σ |p − q|: the share that must change hands to make p out of q
-    tempered         what temperature makes of shares: p^(1/τ), normalised
-    Wilson           the interval of a share that was counted
-    exposure         log₂ n − log₂ rank of a secret among the n texts that it might have been
-                     (Carlini et al. 2019): how many bits a model gives away to whoever may guess
+total variation  ½ Σ |p − q|: the share that must change hands to make p out of q
+tempered         what temperature makes of shares: p^(1/τ), normalised
+Wilson           the interval of a share that was counted
+exposure         log₂ n − log₂ rank of a secret among the n texts that it might have been
+                 (Carlini et al. 2019): how many bits a model gives away to whoever may guess
 """
 
 import math

@@ -80,8 +80,6 @@ def test_nats_of_captions_are_those_of_the_joint_model():
 
 def test_exposure_counts_bits():
     nats = torch.tensor([3.0, 1.0, 2.0, 9.0])
-    assert [exposure(nats, i) for i in range(4)] == pytest.approx(
-        [math.log2(4 / 3), 2.0, 1.0, 0.0]
-    )
+    assert [exposure(nats, i) for i in range(4)] == pytest.approx([math.log2(4 / 3), 2.0, 1.0, 0.0])
     random = [exposure(torch.arange(1000.0), i) for i in range(1000)]
     assert np.mean(random) == pytest.approx(1 / math.log(2), abs=0.02)

@@ -196,7 +196,7 @@ EXPOSURE = Task(
                 lambda s, i: _bits(len(s), max(1, int((s <= s[i]).sum())))),
         Mistake("argsort gives the text at each rank; wanted is the rank of a text.",
                 lambda s, i: _bits(len(s), 1 + int(s.argsort()[i]))),
-        Mistake("−ln p itself says little: it depends on the length of the text. The *rank* counts.",
+        Mistake("−ln p itself says little, since it grows with the length. The *rank* counts.",
                 lambda s, i: float(s.mean() - s[i]) / math.log(2)),
     ),
     hints=(
@@ -308,9 +308,10 @@ WILSON = Task(
         Mistake("The middle moves towards one half: (p + z²/2n) / (1 + z²/n), and not p.",
                 lambda k, n, z: (k / n - (h := (_wilson(k / n, n, z)[1] - _wilson(
                     k / n, n, z)[0]) / 2), k / n + h)),
-        Mistake("z²/(4n²) is missing under the root.", lambda k, n, z: (lambda m, h: (m - h, m + h))(
-            (k / n + z * z / (2 * n)) / (1 + z * z / n),
-            z * math.sqrt(k / n * (1 - k / n) / n) / (1 + z * z / n))),
+        Mistake("z²/(4n²) is missing under the root.", lambda k, n, z: (
+            lambda m, h: (m - h, m + h))(
+                (k / n + z * z / (2 * n)) / (1 + z * z / n),
+                z * math.sqrt(k / n * (1 - k / n) / n) / (1 + z * z / n))),
         Mistake("Both parts are divided by 1 + z²/n.", lambda k, n, z: (
             lambda m, h: (m - h, m + h))(k / n + z * z / (2 * n), z * math.sqrt(
                 k / n * (1 - k / n) / n + z * z / (4 * n * n)))),
@@ -319,7 +320,8 @@ WILSON = Task(
     ),
     hints=(
         "The formula is in section 2: a middle that moves towards one half, and a half width.",
-        "p = count / n. Middle (p + z²/2n) / (1 + z²/n); half z√(p(1 − p)/n + z²/4n²) / (1 + z²/n).",
+        "p = count / n. Middle (p + z²/2n) / (1 + z²/n); half z√(p(1 − p)/n + z²/4n²) divided by"
+        " the same.",
         "Write middle and half on two lines, and return (middle - half, middle + half).",
     ),
 )  # fmt: skip
