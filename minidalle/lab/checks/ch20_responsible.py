@@ -14,7 +14,8 @@ from minidalle.lab.checks.engine import Mistake, Property, Task
 
 
 def sharpen(p: Tensor, tau: float) -> Tensor:
-    return torch.tensor(list(audit.tempered(dict(enumerate(p.tolist())), tau).values()))
+    shares = {str(i): share for i, share in enumerate(p.tolist())}
+    return torch.tensor(list(audit.tempered(shares, tau).values()))
 
 
 SHARPEN = Task(

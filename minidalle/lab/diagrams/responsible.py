@@ -42,7 +42,8 @@ TEMPERATURES = (1.0, 0.7, 0.4)
 
 def _paint(colour: str) -> str:
     """A colour of the world that can be seen on white."""
-    return tint(FAINT, 0.35) if colour == "white" else to_hex([c / 255 for c in COLOURS[colour]])
+    red, green, blue = (part / 255 for part in COLOURS[colour])
+    return tint(FAINT, 0.35) if colour == "white" else to_hex((red, green, blue))
 
 
 def _leaning(share: float) -> dict[str, float]:
