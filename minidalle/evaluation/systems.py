@@ -67,7 +67,7 @@ def trained_systems(run: TrainingRun) -> Iterator[System]:
             yield System(
                 stage, name, _draw(run, model), sum(p.numel() for p in model.parameters()),
                 minutes(run.out / f"{stage}.jsonl", run.preset.training[stage].batch_size),
-                sum(map(code_lines, FILES[stage])),
+                lines_of_code(stage),
             )  # fmt: skip
 
 
@@ -95,6 +95,11 @@ def _draw(run: TrainingRun, model: nn.Module) -> Callable[[str, int, int], Tenso
         return dvae.decode(rearrange(codes, "n (h w) -> n h w", h=dvae.config.grid))
 
     return draw
+
+
+def lines_of_code(stage: str) -> int:
+    """Lines of code of a system's own modules."""
+    return sum(map(code_lines, FILES[stage]))
 
 
 def code_lines(module: str) -> int:

@@ -11,6 +11,7 @@ widgets    sliders that redraw a figure
 source     show the finished code
 icons      an icon set drawn from the storybook, where a reader has no pictures, for chapter 14
 shipped    the half-trained prior and the film of its training, for chapter 08
+card       a model card that a reader fills in, and what is wrong in it, for chapter 20
 playground type a caption, move sliders, see ranked pictures
 notebooks  runs notebooks and writes their outputs: the only writer
 checks     instant checks of the exercises

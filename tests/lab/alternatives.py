@@ -656,3 +656,40 @@ def unpatch(patches, p, columns):
     blocks = [patch.view(3, p, p) for patch in patches]
     rows = [blocks[i : i + columns] for i in range(0, len(blocks), columns)]
     return torch.cat([torch.cat(row, dim=2) for row in rows], dim=1)
+
+
+# --- 20
+def sharpen(p, tau):
+    logits = p.double().log() / tau
+    return (logits - logits.logsumexp(0)).exp().float()
+
+
+def total_variation(p, q):
+    more = 0.0
+    for name, share in p.items():
+        more += max(0.0, share - q.get(name, 0.0))
+    return more  # what p has more than q, q has more elsewhere
+
+
+def balanced_weights(groups):
+    names = sorted(set(groups))
+    return [1 / len(names) / groups.count(group) for group in groups]
+
+
+def exposure(nats, secret):
+    ordered = sorted(nats.tolist())
+    return math.log2(len(ordered)) - math.log2(1 + ordered.index(nats[secret].item()))
+
+
+def copies(drawn, training, fresh, share):
+    def near(rows):
+        return torch.cdist(rows.double(), training.double()).min(1).values
+
+    return near(drawn) < np.quantile(near(fresh).numpy(), share)
+
+
+def wilson(count, n, z):
+    # the two p at which the count lies z standard errors off: a quadratic equation
+    a, b, c = n + z * z, -(2 * count + z * z), count * count / n
+    root = math.sqrt(max(0.0, b * b - 4 * a * c))
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)

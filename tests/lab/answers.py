@@ -202,6 +202,13 @@ WRONG = [
     ("fgsm", "ignores epsilon", _ignoring("fgsm", 2, 0.1)),
     ("fgsm", "moves at random", lambda image, gradient, e: (
         image + e * torch.randn_like(gradient).sign()).clamp(0, 1)),
+    ("sharpen", "ignores τ", _ignoring("sharpen", 1, 0.5)),
+    ("total_variation", "in per cent", lambda p, q: 100 * right("total_variation")(p, q)),
+    ("balanced_weights", "by the alphabet", lambda groups: right("balanced_weights")(
+        sorted(groups))),
+    ("exposure", "of the first", _ignoring("exposure", 1, 0)),
+    ("copies", "ignores the share", _ignoring("copies", 3, 0.5)),
+    ("wilson", "ignores z", _ignoring("wilson", 2, 1.96)),
     # what is trained through has a gradient
     *[(name, "detached", _detached(name)) for name in (
         "log_normal", "reparameterise", "gaussian_kl", "elbo", "gumbel_softmax", "kl_to_uniform",
@@ -458,6 +465,11 @@ RIGHT = [
     ("prune_smallest", "the last of equals", lambda w, s: right("prune_smallest")(
         w.flatten().flip(0), s).flip(0).view_as(w)),
     ("fgsm", "numpy", lambda x, g, e: np.clip(x.numpy() + e * np.sign(g.numpy()), 0, 1)),
+    ("sharpen", "a list", _returned_as(torch.Tensor.tolist, "sharpen")),
+    ("balanced_weights", "a tensor", _returned_as(torch.tensor, "balanced_weights")),
+    ("copies", "a list", _returned_as(torch.Tensor.tolist, "copies")),
+    ("wilson", "a list", _returned_as(list, "wilson")),
+    ("exposure", "a tensor", _returned_as(torch.tensor, "exposure")),
     ("contrastive_loss", "the sum of logits", lambda i, t, s: (lambda table: (
         table.logsumexp(0) + table.logsumexp(1) - 2 * table.diag()).mean() / 2)(s * i @ t.T)),
     ("concepts", "a tensor", _returned_as(torch.tensor, "concepts")),
@@ -554,6 +566,16 @@ DIAGNOSED = [
     ("context_mask", "BOS is missing", lambda t, v: torch.where(t < v, True, False)),
     ("prune_smallest", "the size |w|", lambda w, s: torch.where(
         w.flatten().argsort().argsort().view_as(w) < round(s * w.numel()), 0.0, w)),
+    ("sharpen", "The power is 1/τ", lambda p, tau: torch.exp(p.log() * tau) / sum(p**tau)),
+    ("total_variation", "Half of it", lambda p, q: 2 * good.total_variation(p, q)),
+    ("balanced_weights", "The wrong way round", lambda groups: [
+        groups.count(g) / sum(groups.count(h) for h in groups) for g in groups]),
+    ("exposure", "a lower one", lambda nats, secret: math.log2(len(nats)) - math.log2(
+        1 + sum(n > nats[secret].item() for n in nats.tolist()))),
+    ("copies", "a copy is *nearer*", lambda drawn, training, fresh, share: torch.cdist(
+        drawn, training).amin(1) > torch.cdist(fresh, training).amin(1).quantile(share)),
+    ("wilson", "no width", lambda count, n, z: (lambda p, h: (p - h, p + h))(
+        count / n, z * (count / n * (n - count) / n / n) ** 0.5)),
     ("fgsm", "makes the loss smaller", lambda x, g, e: torch.clamp(x + e * (-g).sign(), 0, 1)),
     ("retrieval", "A tie is no find", lambda s: np.mean(
         [bool(row[i] >= row.max()) for i, row in enumerate(s)])),

@@ -9,7 +9,7 @@ import pytest
 from minidalle.lab.notebooks import refresh_sources, with_minutes
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-CHAPTERS = sorted(FOLDER.glob("[01][0-9]_*.ipynb"))
+CHAPTERS = sorted(FOLDER.glob("[0-2][0-9]_*.ipynb"))
 
 
 def read(path):

@@ -34,6 +34,7 @@ from minidalle.lab.checks import (
     ch17_encoder_decoder,
     ch18_gan,
     ch19_unclip,
+    ch20_responsible,
 )
 from minidalle.lab.checks.engine import GRADED, Mistake, Property, Task, Verdict, check_answer
 
@@ -57,6 +58,7 @@ CHAPTERS = (
     ch17_encoder_decoder,
     ch18_gan,
     ch19_unclip,
+    ch20_responsible,
 )
 TASKS: dict[str, Task] = {task.name: task for module in CHAPTERS for task in module.TASKS}
 

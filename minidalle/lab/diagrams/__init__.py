@@ -17,6 +17,7 @@ masking      cells_in_view, hidden_shares, near_and_far, independent_cells, pass
 adversarial  adversarial_game, best_discriminator, pulls_of_losses, projection_discriminator,
              one_gaussian_for_two
 flows        flow_paths, guided_flows, great_circle, unclip_parts, picture_denoiser
+responsible  where_bias_enters, tempered_shares, balanced_sampling, exposure_of_a_canary, course_map
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -66,6 +67,13 @@ if TYPE_CHECKING:
         sign_step,
     )
     from minidalle.lab.diagrams.own_pictures import growing, splits_by_concept
+    from minidalle.lab.diagrams.responsible import (
+        balanced_sampling,
+        course_map,
+        exposure_of_a_canary,
+        tempered_shares,
+        where_bias_enters,
+    )
     from minidalle.lab.diagrams.system import error_split, pipeline, rerank_funnel
     from minidalle.lab.diagrams.text import bpe_tree, stream_and_targets
     from minidalle.lab.diagrams.transformer import transformer_block
@@ -73,16 +81,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "adversarial_game": "adversarial",
     "attention_head": "attention",
+    "balanced_sampling": "responsible",
     "best_discriminator": "adversarial",
     "bpe_tree": "text",
     "cells_in_view": "masking",
     "clip_towers": "contrast",
-    "context_cache": "crossing",
-    "cross_attention": "crossing",
-    "dropout_masks": "overfitting",
-    "error_split": "system",
-    "evidence": "editing",
-    "flow_paths": "flows",
+    "context_cache", "course_map", "cross_attention", "crossing", "dropout_masks", "editing",
+    "error_split", "evidence", "exposure_of_a_canary", "flow_paths", "flows", "overfitting",
+    "responsible", "system",
     "generalisation_gap": "overfitting",
     "great_circle": "flows",
     "grid_and_random": "overfitting",
@@ -111,18 +117,20 @@ _HOMES = {
     "splits_by_concept": "own_pictures",
     "stream_and_targets": "text",
     "stream_masks": "attention",
+    "tempered_shares": "responsible",
     "three_autoencoders": "latent",
     "transformer_block": "transformer",
-    "adversarial_game", "attention_head", "best_discriminator", "bpe_tree", "cells_in_view",
-    "clip_towers", "context_cache", "cross_attention", "crossing", "dropout_masks", "error_split",
-    "evidence", "flow_paths", "flows", "generalisation_gap", "great_circle", "grid_and_random",
-    "growing", "guidance", "guided_flows", "gumbel_softmax", "hidden_shares",
-    "hole_in_raster_order", "independent_cells", "kv_cache", "near_and_far", "nearest_prototype",
-    "noisy_channel", "one_gaussian_for_two", "passes_over_a_picture", "picture_denoiser",
-    "picture_to_codes", "pipeline", "projection_discriminator", "pruned_matrix", "pulls_of_losses",
-    "rerank_funnel", "residual_block", "sign_step", "splits_by_concept", "stream_and_targets",
-    "stream_masks", "three_autoencoders", "transformer_block", "unclip_parts", "where_text_enters",
-    "who_sees_whom",
+    "adversarial_game", "attention_head", "balanced_sampling", "best_discriminator", "bpe_tree",
+    "cells_in_view", "clip_towers", "context_cache", "course_map", "cross_attention", "crossing",
+    "dropout_masks", "error_split", "evidence", "exposure_of_a_canary", "flow_paths", "flows",
+    "generalisation_gap", "great_circle", "grid_and_random", "growing", "guidance", "guided_flows",
+    "gumbel_softmax", "hidden_shares", "hole_in_raster_order", "independent_cells", "kv_cache",
+    "near_and_far", "nearest_prototype", "noisy_channel", "one_gaussian_for_two",
+    "passes_over_a_picture", "picture_denoiser", "picture_to_codes", "pipeline",
+    "projection_discriminator", "pruned_matrix", "pulls_of_losses", "rerank_funnel",
+    "residual_block", "responsible", "sign_step", "splits_by_concept", "stream_and_targets",
+    "stream_masks", "tempered_shares", "three_autoencoders", "transformer_block", "unclip_parts",
+    "where_bias_enters", "where_text_enters", "who_sees_whom",
 ]  # fmt: skip
 
 
