@@ -213,8 +213,7 @@ WRONG = [
     *[(name, "detached", _detached(name)) for name in (
         "log_normal", "reparameterise", "gaussian_kl", "elbo", "gumbel_softmax", "kl_to_uniform",
         "straight_through", "logit_laplace_nll", "attend", "joint_loss", "block",
-        "contrastive_loss", "drop_units", "fsq")],
-        "contrastive_loss", "drop_units", "cross_attend")],
+        "contrastive_loss", "drop_units", "fsq", "cross_attend")],
     *[(name, "torch.tensor of a number", _as_number(name)) for name in (
         "gaussian_kl", "elbo", "kl_to_uniform", "joint_loss", "contrastive_loss")],
     ("gaussian_kl", "a float", lambda mu, ln_var: right("gaussian_kl")(mu, ln_var).item()),
@@ -453,8 +452,6 @@ RIGHT = [
     ("drop_units", "F.dropout's way", lambda x, u, p, t: x * ((u >= p) / (1 - p)) if t else x + 0),
     ("adamw_step", "the sign, where there is a gradient", lambda w, g, lr, d: (
         w - lr * d * w - lr * torch.where(g.abs() > 1e-4, g.sign(), g / (g.abs() + 1e-8)))),
-    ("early_stop", "a list", _returned_as(list, "early_stop")),
-    ("early_stop", "a tensor", _returned_as(torch.tensor, "early_stop")),
     ("cross_attend", "PyTorch's own", lambda x, h, wq, wk, wv: F.scaled_dot_product_attention(
         x @ wq, h @ wk, h @ wv)),
     ("context_mask", "lists", _returned_as(torch.Tensor.tolist, "context_mask")),
@@ -557,8 +554,6 @@ DIAGNOSED = [
         torch.where(u < p, x / (1 - p), 0.0) if t else x)),
     ("adamw_step", "L2 in Adam", lambda w, g, lr, d: (lambda h: w - lr * h / (
         h.square().sqrt() + 1e-8))(g + d * w)),
-    ("early_stop", "The best of *all*", lambda ls, p: (
-        min(range(len(ls)), key=ls.__getitem__), right("early_stop")(ls, p)[1])),
     ("cross_attend", "one row per *word*", lambda x, h, wq, wk, wv: F.scaled_dot_product_attention(
         h @ wq, x @ wk, x @ wv)),
     ("encoder_mask", "mask keys, not queries", lambda w, c: (

@@ -9,15 +9,16 @@ text         bpe_tree, stream_and_targets
 attention    attention_head, stream_masks, kv_cache
 transformer  transformer_block
 contrast     guidance, clip_towers
-crossing     where_text_enters, cross_attention, who_sees_whom, context_cache
 editing      evidence, hole_in_raster_order, noisy_channel
 own_pictures growing, splits_by_concept
 overfitting  generalisation_gap, dropout_masks, pruned_matrix, sign_step, grid_and_random
 masking      cells_in_view, hidden_shares, near_and_far, independent_cells, passes_over_a_picture
+crossing     where_text_enters, cross_attention, who_sees_whom, context_cache
 adversarial  adversarial_game, best_discriminator, pulls_of_losses, projection_discriminator,
              one_gaussian_for_two
 flows        flow_paths, guided_flows, great_circle, unclip_parts, picture_denoiser
-responsible  where_bias_enters, tempered_shares, balanced_sampling, exposure_of_a_canary, course_map
+responsible  where_bias_enters, tempered_shares, balanced_sampling, exposure_of_a_canary,
+             course_map
 
 Each returns a `Picture` with its alternative text. Facts such as masks, shapes and weights are
 computed from the package. A module is imported when its first diagram is drawn.
@@ -86,9 +87,14 @@ _HOMES = {
     "bpe_tree": "text",
     "cells_in_view": "masking",
     "clip_towers": "contrast",
-    "context_cache", "course_map", "cross_attention", "crossing", "dropout_masks", "editing",
-    "error_split", "evidence", "exposure_of_a_canary", "flow_paths", "flows", "overfitting",
-    "responsible", "system",
+    "context_cache": "crossing",
+    "course_map": "responsible",
+    "cross_attention": "crossing",
+    "dropout_masks": "overfitting",
+    "error_split": "system",
+    "evidence": "editing",
+    "exposure_of_a_canary": "responsible",
+    "flow_paths": "flows",
     "generalisation_gap": "overfitting",
     "great_circle": "flows",
     "grid_and_random": "overfitting",
@@ -120,16 +126,22 @@ _HOMES = {
     "tempered_shares": "responsible",
     "three_autoencoders": "latent",
     "transformer_block": "transformer",
+    "unclip_parts": "flows",
+    "where_bias_enters": "responsible",
+    "where_text_enters": "crossing",
+    "who_sees_whom": "crossing",
+}
+__all__ = [
     "adversarial_game", "attention_head", "balanced_sampling", "best_discriminator", "bpe_tree",
-    "cells_in_view", "clip_towers", "context_cache", "course_map", "cross_attention", "crossing",
-    "dropout_masks", "error_split", "evidence", "exposure_of_a_canary", "flow_paths", "flows",
+    "cells_in_view", "clip_towers", "context_cache", "course_map", "cross_attention",
+    "dropout_masks", "error_split", "evidence", "exposure_of_a_canary", "flow_paths",
     "generalisation_gap", "great_circle", "grid_and_random", "growing", "guidance", "guided_flows",
     "gumbel_softmax", "hidden_shares", "hole_in_raster_order", "independent_cells", "kv_cache",
     "near_and_far", "nearest_prototype", "noisy_channel", "one_gaussian_for_two",
     "passes_over_a_picture", "picture_denoiser", "picture_to_codes", "pipeline",
     "projection_discriminator", "pruned_matrix", "pulls_of_losses", "rerank_funnel",
-    "residual_block", "responsible", "sign_step", "splits_by_concept", "stream_and_targets",
-    "stream_masks", "tempered_shares", "three_autoencoders", "transformer_block", "unclip_parts",
+    "residual_block", "sign_step", "splits_by_concept", "stream_and_targets", "stream_masks",
+    "tempered_shares", "three_autoencoders", "transformer_block", "unclip_parts",
     "where_bias_enters", "where_text_enters", "who_sees_whom",
 ]  # fmt: skip
 

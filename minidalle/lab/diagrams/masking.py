@@ -159,8 +159,8 @@ def near_and_far() -> Picture:
     return sheet.picture(
         f"What one code sees. In every other layer a window of {config.window} × {config.window}"
         " codes around it, and the text; in the layers between, all codes. With rotary positions"
-        " the score of two equal vectors depends on their distance in rows and columns, before anything"
-        f" is learned: {near:.2f} beside the code, {far:.2f} seven columns away."
+        " the score of two equal vectors depends on their distance in rows and columns, before"
+        f" anything is learned: {near:.2f} beside the code, {far:.2f} seven columns away."
     )
 
 
