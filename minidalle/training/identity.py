@@ -71,7 +71,8 @@ def _check_same(path: Path, known: tuple[str, dict], now: tuple[str, dict]) -> N
     if known[0] != now[0]:
         raise MinidalleError(
             f"{path} is trained on {known[0]}, and this is {now[0]}: give it the same --data,"
-            " --caption-column and --crop again, or choose another --out"
+            " --caption-column and --crop again (of the storybook, --seed and --lone), or choose"
+            " another --out"
         )
     sizes = json.loads(json.dumps(now[1]))  # as a file gives it back: tuples are lists
     if difference := _difference(known[1], sizes):

@@ -2,6 +2,7 @@
 loss, for the curves."""
 
 import json
+import math
 import warnings
 from pathlib import Path
 
@@ -31,8 +32,12 @@ def append_record(log: Path, record: Record) -> None:
 
 
 def minutes(log: Path, batch_size: int) -> float:
-    """How long a training took by its log, interruptions left out."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    """How long a training took by its log, interruptions left out; 0 where it has no log.
+
+    Each line stands for the twenty steps up to it, at its own speed; damaged lines are left out.
+    """
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    records = [json.loads(line) for line in lines if math.isfinite(_step(line))]
     records = [record for record in records if record["step"] % LOG_EVERY == 0]
     return sum(LOG_EVERY * batch_size / r["images_per_second"] for r in records) / 60
 

@@ -70,7 +70,7 @@ class TrainingRun:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of this directory, trained if there is none yet."""
         file = self.out / "tokenizer.json"
-        self._check_identity()
+        self.check_identity()
         if not file.exists() and distributed.is_main_process():
             if self.init is None:
                 captions = self._captions(self.preset.captions)
@@ -131,7 +131,9 @@ class TrainingRun:
             sizes |= {name: weights_digest(getattr(self.init, name)) for name in MODELS}
         return sizes
 
-    def _check_identity(self) -> None:
+    def check_identity(self) -> None:
+        """Raises MinidalleError where the directory is trained on another source or at other sizes
+        (`identity.check_identity`)."""
         check_identity(self.out, self.source.name, self._sizes())
 
     def _learnt_from(self, stage: str) -> dict[str, str]:
@@ -177,7 +179,7 @@ class TrainingRun:
             self.tokenizer()
             return
         self.check(stage)
-        self._check_identity()
+        self.check_identity()
         directory = self.out / stage
         is_main = distributed.is_main_process()  # the one that writes
         opened = checkpoint.CheckpointDirectory(directory) if is_main else nullcontext()
