@@ -132,8 +132,7 @@ class TrainingRun:
         return sizes
 
     def check_identity(self) -> None:
-        """Raises MinidalleError where the directory is trained on another source or at other sizes
-        (`identity.check_identity`)."""
+        """Raises MinidalleError where the directory has another source or other sizes."""
         check_identity(self.out, self.source.name, self._sizes())
 
     def _learnt_from(self, stage: str) -> dict[str, str]:
