@@ -4,8 +4,6 @@ import argparse
 import json
 import warnings
 from collections.abc import Iterable, Sequence
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +67,7 @@ def compare(args: argparse.Namespace) -> None:
             "candidates": args.candidates,
             "seed": args.seed,
             "features": f"CLIP trained on {features.info.get('source', 'unknown pictures')}",
-            "shared": _shared_costs(runs, {system.stage for system in systems}),
+            "shared": _shared_costs(runs, systems),
             "systems": summarise(measured, skills(book, args.captions)),
         }
         print(printable(report(document)))
@@ -89,16 +87,23 @@ def _find_systems(runs: Sequence[TrainingRun], stages: Sequence[str]) -> list[Sy
     if not systems:
         raise MinidalleError(
             f"none of {', '.join(stages)} is trained in {', '.join(str(run.out) for run in runs)}:"
-            f" run minidalle train {stages[0]} --out {runs[0].out}"
+            f" run {_train_command(runs[0], stages[0])}"
         )
     for stage in stages:
         found = {system.seed for system in systems if system.stage == stage}
-        if missing := [str(run.out) for run in runs if storybook(run).seed not in found]:
+        if missing := [run for run in runs if storybook(run).seed not in found]:
             print_note(
-                f"{NAMES[stage]} is left out: not trained in {', '.join(missing)}; minidalle train"
-                f" {stage} --out {missing[0]} trains it"
+                f"{NAMES[stage]} is not trained in {', '.join(str(run.out) for run in missing)} and"
+                f" left out there: run {_train_command(missing[0], stage)}"
             )
     return systems
+
+
+def _train_command(run: TrainingRun, stage: str) -> str:
+    """The command that trains a stage of a run."""
+    book = storybook(run)
+    options = f"--preset {run.preset.name}{' --lone' if book.lone else ''}"
+    return f"minidalle train {stage} {options} --seed {book.seed} --out {run.out}"
 
 
 def _load_features(args: argparse.Namespace, book: Storybook) -> MiniDALLE:
@@ -112,14 +117,16 @@ def _load_features(args: argparse.Namespace, book: Storybook) -> MiniDALLE:
     return features
 
 
-def _shared_costs(runs: Sequence[TrainingRun], stages: Iterable[str]) -> dict[str, Any]:
+def _shared_costs(runs: Sequence[TrainingRun], systems: Sequence[System]) -> dict[str, Any]:
     """What the models that systems need beside their own took: parameters, minutes."""
-    needed = set(chain.from_iterable(map(models_behind, stages)))
     shared = {}
-    for name in sorted(needed):
+    for name in ("dvae", "clip"):
+        seeds = {system.seed for system in systems if name in models_behind(system.stage)}
         costs = [
-            cost(run, name, run.model(name)) for run in runs if (run.out / name).is_dir()
+            cost(run, name, run.model(name)) for run in runs if storybook(run).seed in seeds
         ]
+        if not costs:
+            continue
         minutes = over_seeds([c.minutes for c in costs])
         shared[name] = {"parameters": costs[0].parameters, "minutes": minutes}
     return shared
@@ -183,15 +190,19 @@ def _notes(document: dict[str, Any]) -> str:
     """What the numbers are of."""
     seeds = len(document["runs"])
     over = "captions" if seeds == 1 else f"{seeds} seeds and captions"
-    shared = "".join(
-        f"; {name} besides: {row['minutes'].mean:.1f} minutes, {row['parameters']:,} parameters"
-        for name, row in document["shared"].items()
-    )
-    return (
-        f"share right of {document['captions']} captions of each split, first drawing, 95 %"
-        f" intervals over {over}\nFID in the features of {document['features']}\nparameters,"
-        f" minutes and lines of the system's own stage{shared}"
-    )
+    lines = [
+        f"share right of {document['captions']} captions of each split, first drawing; 95 %"
+        f" intervals over {over}",
+        f"FID in the features of {document['features']}",
+        "parameters, minutes and lines of the system's own stage",
+    ]
+    for model, row in document["shared"].items():
+        names = ", ".join(s["name"] for s in document["systems"] if model in s["needs"])
+        lines.append(
+            f"{model}, which {names} need besides: {row['parameters']:,} parameters,"
+            f" {row['minutes'].mean:.1f} minutes"
+        )
+    return "\n".join(lines)
 
 
 def _plain(document: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidalle.evaluation.systems import NAMES, System, lines_of_code
+from minidalle.evaluation.systems import NAMES, System, lines_of_code, models_behind
 from minidalle.world.facts import SKILLS
 
 RESAMPLES = 2000  # the ends of an interval then vary by 2 % of its width
@@ -57,15 +57,16 @@ def bootstrap(
     return float(low), float(high)
 
 
-def over_captions(values: Sequence[Sequence[float]]) -> Estimate:
+def over_captions(values: Sequence[Sequence[float]] | np.ndarray) -> Estimate:
     """The estimate of values per seed and caption, S × n."""
     matrix = np.array(values, float)
-    return _rounded(matrix.mean(), *bootstrap(matrix), matrix.mean(1))
+    low, high = bootstrap(matrix)
+    return _estimate(low, high, matrix.mean(1).tolist())
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
     """The estimate of one value per seed: lowest and highest in place of an interval."""
-    return _rounded(np.mean(values), min(values), max(values), values)
+    return _estimate(min(values), max(values), values)
 
 
 def summarise(measured: Sequence[Measured], skills: Sequence[str]) -> list[dict[str, Any]]:
@@ -94,6 +95,7 @@ def _row(own: Sequence[Measured], skills: Sequence[str]) -> dict[str, Any]:
         "steps": [c.step for c in costs],
         "steps_of_preset": costs[0].steps,
         "unfinished": any(c.step < c.steps for c in costs),
+        "needs": models_behind(systems[0].stage),
         "validation": over_captions(right),
         "compositions": over_captions([m.right["compositions"] for m in own]),
         "skills": {skill: over_captions(right[:, where]) for skill, where in tests.items() if where},
@@ -106,6 +108,7 @@ def _row(own: Sequence[Measured], skills: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _rounded(mean: float, low: float, high: float, seeds: Sequence[float] | np.ndarray) -> Estimate:
-    return Estimate(*(round(float(x), 4) for x in (mean, low, high)),
-                    [round(float(x), 4) for x in seeds])  # fmt: skip
+def _estimate(low: float, high: float, seeds: Sequence[float]) -> Estimate:
+    """Rounded for the report: a share of 300 captions has two digits that count."""
+    mean = round(float(np.mean(seeds)), 4)
+    return Estimate(mean, round(low, 4), round(high, 4), [round(value, 4) for value in seeds])
