@@ -35,7 +35,7 @@ from minidalle.training.config import TrainConfig
 from minidalle.training.early_stopping import EarlyStopping, validation_loss
 from minidalle.training.growing import grow_tokenizer
 from minidalle.training.identity import check_checkpoint, check_identity, weights_digest
-from minidalle.training.log import LOG_EVERY, append_record, start_log
+from minidalle.training.log import LOG_EVERY, append_record, mean_speed, start_log
 from minidalle.training.presets import Preset
 from minidalle.training.stage import Inputs
 from minidalle.training.stages import STAGES
@@ -215,7 +215,7 @@ class TrainingRun:
                     checkpoints.save(state.step, tensors | best, metadata | looks | origin)
 
             try:
-                for record in fit(state, objective):
+                for record in mean_speed(fit(state, objective)):
                     record = stopping.look(record, state.ema)
                     if is_main and (record.step % LOG_EVERY == 0 or record.validation is not None):
                         append_record(log, record)

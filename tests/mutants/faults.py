@@ -425,6 +425,8 @@ FAULTS = [
           "cli/seed"),
     Fault("the seed does not reach the weights", "cli/train",
           "batch_size=args.batch_size, seed=args.seed", "batch_size=args.batch_size", "cli/seed"),
+    Fault("one step speaks for twenty", "training/log",
+          "yield record._replace(images_per_second=n / seconds)", "yield record", "training/log"),
     Fault("columns as wide as their characters", "cli/table", 'in "WF" else 1', 'in "" else 1',
           "cli/table"),
 ]  # fmt: skip
