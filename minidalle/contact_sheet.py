@@ -206,11 +206,11 @@ def grid(
     side = scale * len(rows[0][0])
     size = (margin + len(column_labels) * (side + gap), head + len(rows) * (side + gap))
     sheet = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(sheet)
+    draw, room = ImageDraw.Draw(sheet), margin - 2 * gap
     for i, text in enumerate(column_labels):
         write(draw, (margin + i * (side + gap), 9), text, 14, FAINT, side)
     for j, (images, text) in enumerate(zip(rows, row_labels, strict=True)):
-        y, room = head + j * (side + gap), margin - 2 * gap
+        y = head + j * (side + gap)
         lines = _break_line(label(text), lambda part: _measure(draw, part, 14) <= room)
         for n, part in enumerate(lines):
             write(draw, (gap, y + side // 2 - line + line * n), part, 14, TEXT, room)

@@ -210,7 +210,7 @@ def test_joiners_and_selectors_are_left_out_where_they_would_be_drawn(monkeypatc
 
 # Tables -----------------------------------------------------------------------------------------
 def test_a_table_has_all_cells_in_whole_pixels_and_all_labels():
-    """Catches rows and columns exchanged, smeared pixels, and a label cut where it has two lines."""
+    """Catches rows and columns exchanged, smeared pixels, and a label without its second line."""
     rng = np.random.default_rng(0)
     cells = rng.integers(0, 256, (3, 2, 48, 48, 3), np.uint8)
     captions = ["a cat", "a red car and a white dog at night", "an extraordinarily-long-word " * 9]

@@ -4,7 +4,6 @@ import argparse
 import json
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from minidalle import contact_sheet
@@ -29,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p = commands.add_parser("compare", help="measure all trained systems on the same captions")
     p.set_defaults(run=compare)
     p.add_argument("runs", nargs="+", type=path, metavar="OUT",
-                   help="the --out of a training; several differ in nothing but --seed")  # fmt: skip
+                   help="the --out of a training; several: of other seeds only")  # fmt: skip
     p.add_argument("--systems", nargs="+", choices=NAMES, default=list(NAMES), metavar="SYSTEM",
                    help=f"some of {', '.join(NAMES)} (all that are trained)")  # fmt: skip
     p.add_argument("--captions", type=int, default=300, help="how many of each split (300)")
@@ -122,9 +121,7 @@ def _shared_costs(runs: Sequence[TrainingRun], systems: Sequence[System]) -> dic
     shared = {}
     for name in ("dvae", "clip"):
         seeds = {system.seed for system in systems if name in models_behind(system.stage)}
-        costs = [
-            cost(run, name, run.model(name)) for run in runs if storybook(run).seed in seeds
-        ]
+        costs = [cost(run, name, run.model(name)) for run in runs if storybook(run).seed in seeds]
         if not costs:
             continue
         minutes = over_seeds([c.minutes for c in costs])
@@ -167,9 +164,7 @@ def report(document: dict[str, Any]) -> str:
         (("parameters", "minutes", "pictures/s", "lines"), costs),
     )
     texts = [
-        text_table(
-            ("system", *header), [[n, *cells] for n, cells in zip(names, body, strict=True)]
-        )
+        text_table(("system", *header), [[n, *cells] for n, cells in zip(names, body, strict=True)])
         for header, body in tables
     ]
     return "\n\n".join([*texts, _notes(document)])

@@ -12,6 +12,7 @@ FID grows as pictures get fewer (`metrics.frechet_distance`): compare it at equa
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -70,16 +71,16 @@ def measure(
         )
     right: list[dict[str, list[bool]]] = [{split: [] for split in SPLITS} for _ in systems]
     drawn: list[list[np.ndarray]] = [[] for _ in systems]
-    first = [(k, split, i) for k in range(len(systems)) for split in SPLITS for i in range(captions)]
-    for k, split, i in progress(first, "judging"):
+    jobs = list(product(range(len(systems)), SPLITS, range(captions)))
+    for k, split, i in progress(jobs, "judging"):
         caption = book.caption(split, i)
         [picture] = to_uint8(systems[k].draw(caption, 1, seed + i))
         right[k][split].append(judge.score(picture, caption).right)
         if split == "validation":
             drawn[k].append(picture)
     diversity: list[list[float]] = [[] for _ in systems]
-    several = [(k, i) for k in range(len(systems)) for i in range(min(NUM_DIVERSE, captions))]
-    for k, i in progress(several, "diversity"):
+    repeated = list(product(range(len(systems)), range(min(NUM_DIVERSE, captions))))
+    for k, i in progress(repeated, "diversity"):
         caption = book.caption("validation", i)
         pictures = to_uint8(systems[k].draw(caption, candidates, seed + i))
         readings = [judge.read(picture) for picture in pictures]
@@ -109,7 +110,7 @@ def pictures_per_second(
     first round warms up and does not count.
     """
     seconds: list[list[float]] = [[] for _ in systems]
-    turns = [(repeat, k) for repeat in range(1 + repeats) for k in range(len(systems))]
+    turns = list(product(range(1 + repeats), range(len(systems))))
     for repeat, k in progress(turns, "speed"):
         began = clock()
         to_uint8(systems[k].draw(caption, n, repeat))  # on the CPU: nothing is left to compute

@@ -67,8 +67,8 @@ def open_run(out: Path, device: torch.device | None = None) -> TrainingRun:
             run.check_identity()
             return run
     raise MinidalleError(
-        f"{out} is trained at the sizes of no preset: compare runs that were trained without --init,"
-        " --text-length and --dropout"
+        f"{out} is trained at the sizes of no preset: compare runs that were trained without"
+        " --init, --text-length and --dropout"
     )
 
 

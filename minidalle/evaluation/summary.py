@@ -87,7 +87,7 @@ def _row(own: Sequence[Measured], skills: Sequence[str]) -> dict[str, Any]:
     systems = [m.system for m in own]
     costs = [s.cost for s in systems]
     right = np.array([m.right["validation"] for m in own])  # S n
-    tests = {skill: [i for i, other in enumerate(skills) if other == skill] for skill in SKILLS}
+    tested = {skill: [i for i, other in enumerate(skills) if other == skill] for skill in SKILLS}
     return {
         "stage": systems[0].stage,
         "name": systems[0].name,
@@ -98,7 +98,7 @@ def _row(own: Sequence[Measured], skills: Sequence[str]) -> dict[str, Any]:
         "needs": models_behind(systems[0].stage),
         "validation": over_captions(right),
         "compositions": over_captions([m.right["compositions"] for m in own]),
-        "skills": {skill: over_captions(right[:, where]) for skill, where in tests.items() if where},
+        "skills": {name: over_captions(right[:, at]) for name, at in tested.items() if at},
         "diversity": over_captions([m.diversity for m in own]),
         "fid": over_seeds([m.fid for m in own]),
         "parameters": costs[0].parameters,

@@ -62,9 +62,9 @@ def test_what_is_no_run_is_named(tmp_path):
         with pytest.raises(MinidalleError, match=f"is no run to compare, it has no {name}: name"):
             open_run(copy, CPU)
         assert not (copy / name).exists()  # nothing is written
-    with pytest.raises(MinidalleError, match="has no run.json"):
+    with pytest.raises(MinidalleError, match=r"has no run\.json"):
         open_run(tmp_path / "nowhere", CPU)
-    with pytest.raises(MinidalleError, match="sizes of no preset: .* without --init, --text"):
+    with pytest.raises(MinidalleError, match=r"sizes of no preset: .* without --init, --text"):
         open_run(begun(tmp_path / "long", text_length=99), CPU)
 
 

@@ -76,7 +76,7 @@ def hand_made(stage, seed, validation, step=10, minutes=5.0, fid=0.5):
 
 
 def test_the_summary_of_hand_made_records():
-    """Every number by hand. Catches rows of two systems mixed, and a skill's captions of another."""
+    """Every number by hand. Catches rows of two systems mixed, and captions of another skill."""
     measured = [
         hand_made("gan", 0, [False] * 4, step=7),
         hand_made("prior", 0, [True, True, False, True], minutes=4.0, fid=0.2),

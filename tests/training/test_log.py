@@ -11,7 +11,7 @@ def record(step, speed):
 
 
 def test_minutes_count_slow_steps_that_are_not_logged(tmp_path):
-    """Catches a GAN whose every sixteenth step takes longer: one step in twenty does not show it."""
+    """Catches one step that speaks for twenty: every sixteenth of a GAN takes longer."""
     log, batch_size = tmp_path / "gan.jsonl", 8
     speeds = [2.0 if step % 16 == 0 else 16.0 for step in range(1, 81)]
     for logged in mean_speed(record(i, speed) for i, speed in enumerate(speeds, 1)):
