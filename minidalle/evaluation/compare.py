@@ -87,7 +87,7 @@ def measure(
         diversity[k].append(relative_diversity(caption, readings))
     real = image_features(features, [book.image("validation", i) for i in range(captions)])
     fid = [frechet_distance(real, image_features(features, pictures)) for pictures in drawn]
-    speed = pictures_per_second(systems, EXAMPLES[0], candidates, progress=progress)
+    speed = pictures_per_second(systems, EXAMPLES[0], candidates, REPEATS, progress)
     return [Measured(*row) for row in zip(systems, right, diversity, fid, speed, strict=True)]
 
 
