@@ -1,4 +1,4 @@
-"""Labelled strips and sheets of pictures, drawn with Pillow for `save` and `evaluate`."""
+"""Labelled strips, sheets and tables of pictures, drawn with Pillow."""
 
 import re
 import warnings
@@ -189,6 +189,33 @@ def gallery(
         lines = _break_line(label(caption), lambda text: _measure(draw, text, 13) <= side)
         for n, part in enumerate(lines):
             write(draw, (x, y + side + 5 + line * n), part, 13, TEXT, side)
+    return sheet
+
+
+def grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    scale: int = 3,
+) -> Image.Image:
+    """A table of pictures, S × S each, with a label left of each row and above each column.
+
+    scale: pixels of the sheet across one pixel of a picture.
+    """
+    gap, head, margin, line = 10, 34, 190, 18  # pixels; a row's label has two lines
+    side = scale * len(rows[0][0])
+    size = (margin + len(column_labels) * (side + gap), head + len(rows) * (side + gap))
+    sheet = Image.new("RGB", size, PAPER)
+    draw, room = ImageDraw.Draw(sheet), margin - 2 * gap
+    for i, text in enumerate(column_labels):
+        write(draw, (margin + i * (side + gap), 9), text, 14, FAINT, side)
+    for j, (images, text) in enumerate(zip(rows, row_labels, strict=True)):
+        y = head + j * (side + gap)
+        lines = _break_line(label(text), lambda part: _measure(draw, part, 14) <= room)
+        for n, part in enumerate(lines):
+            write(draw, (gap, y + side // 2 - line + line * n), part, 14, TEXT, room)
+        for i, image in zip(range(len(column_labels)), images, strict=True):
+            sheet.paste(enlarge(image, side), (margin + i * (side + gap), y))
     return sheet
 
 

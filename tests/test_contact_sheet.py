@@ -13,6 +13,7 @@ from minidalle.contact_sheet import (
     choose_font,
     font,
     gallery,
+    grid,
     has_glyph,
     label,
     strip,
@@ -205,3 +206,25 @@ def test_joiners_and_selectors_are_left_out_where_they_would_be_drawn(monkeypatc
     assert label(text) == text
     monkeypatch.setattr(contact_sheet.features, "check", lambda name: False)
     assert label(text) == "a 👩👧 ❤ میخواهم"
+
+
+# Tables -----------------------------------------------------------------------------------------
+def test_a_table_has_all_cells_in_whole_pixels_and_all_labels():
+    """Catches rows and columns exchanged, smeared pixels, and a label without its second line."""
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 256, (3, 2, 48, 48, 3), np.uint8)
+    captions = ["a cat", "a red car and a white dog at night", "an extraordinarily-long-word " * 9]
+    sheet = np.asarray(grid([list(row) for row in cells], captions, ["GAN", "a system"], scale=2))
+    assert sheet.shape == (34 + 3 * 106, 190 + 2 * 106, 3)
+    kept = sheet.copy()
+    for j, i in np.ndindex(3, 2):
+        y, x = 34 + 106 * j, 190 + 106 * i
+        assert np.array_equal(sheet[y : y + 96, x : x + 96], cells[j, i].repeat(2, 0).repeat(2, 1))
+        kept[y : y + 96, x : x + 96] = 255
+    for i in range(2):
+        assert (kept[:34, 190 + 106 * i : 286 + 106 * i] < 200).any()
+    lines = [(kept[34 + 106 * j : 140 + 106 * j, :180] < 200).any((1, 2)) for j in range(3)]
+    assert all(line.any() for line in lines)
+    assert np.diff(lines[1].nonzero()[0]).max() > 2 >= np.diff(lines[0].nonzero()[0]).max()
+    kept[:34, 190:], kept[34:, 10:180] = 255, 255
+    assert (kept == 255).all()  # nothing is written over the pictures, or beside the margin

@@ -19,8 +19,9 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p.add_argument("--out", type=path, help="where checkpoints go (runs/finetune)")
     add_training_options(p)
     p.set_defaults(
-        run=finetune, stage="all", preset="finetune", replay=REPLAY, lr=None, text_length=None
-    )
+        run=finetune, stages=["all"], preset="finetune", replay=REPLAY, lone=False, lr=None,
+        text_length=None,
+    )  # fmt: skip
     return p
 
 

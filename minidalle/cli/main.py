@@ -1,5 +1,5 @@
 """The command line: `minidalle generate`, `edit`, `describe`, `train`, `finetune`, `evaluate`,
-`data`, `grade`.
+`compare`, `data`, `grade`.
 
 An error the user can fix ends in one line and exit status 2; Ctrl-C and SIGTERM end a training at
 the next step, saved, with 130 and 143.
@@ -15,6 +15,7 @@ from minidalle.cli.streams import repair_streams
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     from minidalle.cli import (
+        compare,
         data,
         describe,
         edit,
@@ -27,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
     top = argparse.ArgumentParser(prog="minidalle", description="Text becomes pictures.")
     commands = top.add_subparsers(dest="command", required=True)
-    for module in (generate, edit, describe, train, finetune, evaluate):
+    for module in (generate, edit, describe, train, finetune, evaluate, compare):
         command = module.add_parser(commands)
         command.add_argument("--device", help="cpu, cuda, cuda:1, mps (cuda if there is one)")
     data.add_parser(commands)

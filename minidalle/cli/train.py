@@ -1,7 +1,8 @@
-"""`minidalle train`: one stage, or all of them and the bundle."""
+"""`minidalle train`: one stage, several, or all of a bundle and the bundle."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -31,12 +32,15 @@ from minidalle.world.storybook import Storybook
 
 def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """The command and its options."""
-    p = commands.add_parser("train", help="train a stage, or all of them into a bundle")
+    p = commands.add_parser("train", help="train some stages, or all of a bundle")
     p.set_defaults(run=train)
-    p.add_argument("stage", choices=(*NAMES, "all"))
+    p.add_argument("stages", nargs="+", choices=(*NAMES, "all"), metavar="STAGE",
+                   help=f"{', '.join(NAMES)}; all: those of a bundle, and the bundle")  # fmt: skip
     p.add_argument("--preset", help=f"{', '.join(PRESETS)} (class)")
     p.add_argument("--data", type=path, metavar="FOLDER",
                    help="your pictures: a folder, .zip or .tar shards (the storybook)")  # fmt: skip
+    p.add_argument("--lone", action="store_true",
+                   help="of the storybook, only scenes of one thing: an easier world")  # fmt: skip
     p.add_argument("--lr", type=float, metavar="RATE",
                    help="peak learning rate, of one stage (the preset's)")  # fmt: skip
     p.add_argument("--text-length", type=int, metavar="N",
@@ -52,6 +56,9 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def add_training_options(p: argparse.ArgumentParser) -> None:
     """What `train` and `finetune` have in common."""
     add_reading_options(p)
+    p.add_argument("--seed", type=int, default=0,
+                   help="another seed, other weights and another order of the data (0)"
+                   )  # fmt: skip
     p.add_argument("--accumulate", type=int, default=1, metavar="N",
                    help="microbatches per update, to save memory; not for CLIP (1)")  # fmt: skip
     p.add_argument("--batch-size", type=int, metavar="N",
@@ -87,7 +94,7 @@ def train(args: argparse.Namespace) -> None:
     if args.tensorboard and is_main:
         TensorBoard(run, "prior")  # fails now if the package is missing
         print(f"watch with: tensorboard --logdir {folder(run.out)}", file=sys.stderr)
-    names = ("tokenizer", *MODELS) if args.stage == "all" else (args.stage,)
+    makes_bundle, names = "all" in args.stages, _names(args.stages)
     for name in names:
         run.check(name)  # before the first of them takes an hour
     alone_on_cpu = distributed.world_size() == 1 and run.device.type == "cpu"
@@ -100,7 +107,7 @@ def train(args: argparse.Namespace) -> None:
                 if status := wait_for(background, interrupt):
                     sys.exit(status)
             else:
-                if name == "prior" and args.stage == "all" and alone_on_cpu:
+                if name == "prior" and makes_bundle and alone_on_cpu:
                     background = _start_background(args, stack)
                 if status := train_with_progress(
                     run,
@@ -112,19 +119,25 @@ def train(args: argparse.Namespace) -> None:
                 ):
                     sys.exit(status)
     distributed.shutdown()
-    if args.stage == "all" and is_main:
+    if makes_bundle and is_main:
         print(f"bundle: {run.assemble()}")
+
+
+def _names(stages: Sequence[str]) -> list[str]:
+    """The stages asked for, each once, in the order in which they learn from each other."""
+    wanted = {*stages, *(("tokenizer", *MODELS) if "all" in stages else ())}
+    return [name for name in NAMES if name in wanted]
 
 
 def _training_run(
     args: argparse.Namespace, device: torch.device | None, is_main: bool
 ) -> TrainingRun:
     """Raises MinidalleError, before any work, for options that do not go together."""
-    _check_needs_data(args)
+    _check_source_options(args)
     if args.init and args.text_length is not None:
         raise MinidalleError("--init brings its own text length: leave --text-length out")
     chosen = preset(args.preset).with_text_length(args.text_length)
-    chosen = chosen.with_training(batch_size=args.batch_size)
+    chosen = chosen.with_training(batch_size=args.batch_size, seed=args.seed)
     divisible = [name for name, row in STAGES.items() if not row.distinct_captions]
     if args.accumulate > 1 and args.stage in STAGES and args.stage not in divisible:
         raise MinidalleError(
@@ -132,13 +145,15 @@ def _training_run(
             " accumulated: leave --accumulate out, and choose a smaller --batch-size if need be"
         )
     chosen = chosen.with_training(*divisible, accumulate=args.accumulate)
-    chosen = chosen.with_training(args.stage, lr=args.lr)
-    stages = () if args.stage == "all" else (args.stage,)
+    if args.lr is not None and len(args.stages) > 1:
+        raise MinidalleError("--lr is for one stage: leave it out, or train each by itself")
+    chosen = chosen.with_training(args.stages[0], lr=args.lr)
+    stages = () if "all" in args.stages else tuple(args.stages)
     chosen = chosen.with_training(*stages, steps=args.steps)
     chosen = _with_regularisation(chosen, args, stages)
     out = args.out or Path("runs") / chosen.name
     bundle = resolve(out / "bundle")  # raises for a link to itself
-    if args.stage == "all":
+    if "all" in args.stages:
         check_replaceable(bundle)  # before hours of training
     init = load_bundle(args.init) if args.init else None
     image_size = (init.dvae.config if init else chosen.models["dvae"]).image_size
@@ -148,14 +163,16 @@ def _training_run(
     return TrainingRun(chosen, source, out, device, init)
 
 
-def _check_needs_data(args: argparse.Namespace) -> None:
-    """Raises MinidalleError for an option that would do nothing without a folder of pictures."""
+def _check_source_options(args: argparse.Namespace) -> None:
+    """Raises MinidalleError for an option that would do nothing with this source of pictures."""
     for name in ("strict", "caption_column", "crop", "replay"):
         if args.data is None and getattr(args, name) not in (None, False):
             option = "--" + name.replace("_", "-")
             raise MinidalleError(
                 f"{option} is for your own pictures: name them with --data, or leave {option} out"
             )
+    if args.data and args.lone:
+        raise MinidalleError("--lone is of the storybook: leave --data or it out")
 
 
 def _with_regularisation(chosen: Preset, args: argparse.Namespace, stages: tuple) -> Preset:
@@ -177,7 +194,7 @@ def _with_epochs(chosen: Preset, args: argparse.Namespace, source: Source) -> Pr
     if source.epoch is None:
         raise MinidalleError("--epochs needs --data: the storybook has no end; use --steps")
     for stage, config in chosen.training.items():
-        if args.stage in ("all", stage):
+        if stage in _names(args.stages):
             steps = max(1, round(args.epochs * source.epoch / config.batch_size))
             chosen = chosen.with_training(stage, steps=steps)
     return chosen
@@ -216,17 +233,18 @@ def _source(args: argparse.Namespace, out: Path, image_size: int, is_main: bool)
     """The storybook, or the pictures of --data, with a report of what could not be read."""
     if args.replay is not None and not 0 <= args.replay < 1:
         raise MinidalleError(f"--replay must be ≥ 0 and below 1, got {args.replay}; try 0.25")
-    source = _pictures(args, out, image_size, is_main) if args.data else Storybook(image_size)
+    book = Storybook(image_size, args.seed, args.lone)
+    source = _pictures(args, out, image_size, is_main) if args.data else book
     if args.replay:
-        source = Replayed(source, Storybook(image_size), args.replay)
-    return Augmented(source) if args.augment else source
+        source = Replayed(source, book, args.replay)
+    return Augmented(source, args.seed) if args.augment else source
 
 
 def _pictures(args: argparse.Namespace, out: Path, image_size: int, is_main: bool) -> Source:
     folder = read_pictures(args, out / "pictures", image_size, is_main)
     if is_main:
         print("\n".join(map(printable, folder.report().splitlines())), file=sys.stderr)
-    return FolderSource(folder)
+    return FolderSource(folder, args.seed)
 
 
 def _note_long_captions(source: Source, tokenizer: Tokenizer, length: int) -> None:

@@ -75,6 +75,7 @@ class FolderSource:
         self.epoch, self.validation_size = len(train), len(self.splits["validation"])
         # of names, pixels and captions, in training and validation: any change is another source
         self.name = f"{len(train)} captioned pictures ({folder.digest[:8]})"
+        self.name += f", seed {seed}" if seed else ""
 
     def _index(self, split: str, i: int) -> int:
         members = self.splits[split]

@@ -8,6 +8,7 @@ renders of the same caption, as many are different as chance has it.
 
 import random
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -45,5 +46,9 @@ def relative_diversity(
     caption: str, readings: Sequence[judge.Reading], seed: int | str = 0
 ) -> float:
     """Different pictures among those drawn, as a share of those among as many fresh renders."""
-    fresh = map(judge.read, fresh_renders(parse(caption), len(readings), seed))
-    return distinct(readings) / max(1, distinct(fresh))
+    return distinct(readings) / max(1, _distinct_of_the_world(caption, len(readings), seed))
+
+
+@lru_cache(maxsize=1024)  # the same for every system that is compared
+def _distinct_of_the_world(caption: str, n: int, seed: int | str) -> int:
+    return distinct(map(judge.read, fresh_renders(parse(caption), n, seed)))

@@ -1,8 +1,8 @@
 """Every system behind one door: a caption goes in, pictures come out.
 
-    DALL·E            prior at the run's preset → dVAE, with no reranking
-    masked codes      parallel decoding → dVAE
+    DALL·E            prior → dVAE, with no reranking
     encoder–decoder   cross-attention → dVAE
+    masked codes      parallel decoding → dVAE
     GAN               one pass from noise
     unCLIP            CLIP vector → flow decoder
 
@@ -10,7 +10,8 @@ All are trained in one run directory, on the same pictures, captions, tokenizer 
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -24,91 +25,118 @@ from minidalle.baselines.masked import Masked
 from minidalle.baselines.masked_sampling import sample_masked
 from minidalle.baselines.unclip import UnCLIP
 from minidalle.dvae import DVAE
+from minidalle.evaluation.runs import storybook
 from minidalle.prior import Prior
 from minidalle.sampling import candidate_generators, sample_codes
 from minidalle.training import checkpoint
 from minidalle.training.log import minutes
 from minidalle.training.run import TrainingRun
+from minidalle.training.stages import STAGES
 
-BLOCKS = (ast.Module, ast.ClassDef, ast.FunctionDef)  # that may have a docstring
 PACKAGE = Path(__file__).parent.parent
 NAMES = {
     "prior": "DALL·E",
-    "masked": "masked codes",
     "encoder_decoder": "encoder–decoder",
+    "masked": "masked codes",
     "gan": "GAN",
     "unclip": "unCLIP",
 }
-FILES = {  # of the lesson and the baselines, for lines of code
-    "prior": ("attention", "transformer", "prior", "sampling"),
-    "masked": ("attention", "transformer", "baselines/masked", "baselines/masked_sampling"),
-    "encoder_decoder": ("attention", "transformer", "baselines/encoder_decoder", "sampling"),
-    "gan": ("transformer", "attention", "baselines/gan", "baselines/adversarial"),
-    "unclip": ("attention", "baselines/flow", "baselines/denoisers", "baselines/unclip"),
+# The modules of each, for lines of code. What all of them stand on is left out: attention, the
+# transformer, the tokenizer, the dVAE and CLIP.
+MODULES = {
+    "prior": ("prior", "sampling"),
+    "encoder_decoder": ("baselines/encoder_decoder", "sampling"),
+    "masked": ("baselines/masked", "baselines/masked_sampling"),
+    "gan": ("baselines/gan", "baselines/adversarial"),
+    "unclip": ("baselines/unclip", "baselines/flow", "baselines/denoisers"),
 }
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+class Cost(NamedTuple):
+    """What a stage of a run took."""
+
+    parameters: int
+    minutes: float  # of its training, by its log
+    step: int  # updates made
+    steps: int  # updates that the preset asks for
 
 
 class System(NamedTuple):
-    """A trained system."""
+    """A trained system of one run."""
 
     stage: str
-    name: str
+    seed: int  # of the run
     draw: Callable[[str, int, int], Tensor]  # caption, number, seed → n 3 H W in [0, 1]
-    parameters: int  # without the dVAE and CLIP, which several share
-    minutes: float  # of its training
-    lines: int  # of code without comments, docstrings and blank lines
+    cost: Cost  # of its own stage; the dVAE and CLIP, which several share, are not in it
+
+    @property
+    def name(self) -> str:
+        """The name in the table."""
+        return NAMES[self.stage]
 
 
-def trained_systems(run: TrainingRun) -> Iterator[System]:
-    """The systems that are trained in a run, in the order of NAMES."""
-    for stage, name in NAMES.items():
+def trained_systems(run: TrainingRun, stages: Iterable[str] = NAMES) -> Iterator[System]:
+    """Those of some systems that a run has trained, finished or not, as their newest checkpoint has
+    them. Raises MinidalleError where a checkpoint is damaged, or its dVAE or CLIP is unfinished."""
+    for stage in stages:
         if checkpoint.steps(run.out / stage):
-            model = run.model(stage)
-            yield System(
-                stage, name, _draw(run, model), sum(p.numel() for p in model.parameters()),
-                minutes(run.out / f"{stage}.jsonl", run.preset.training[stage].batch_size),
-                lines_of_code(stage),
-            )  # fmt: skip
+            model = run.snapshot(stage)
+            yield System(stage, storybook(run).seed, _draw(run, model), cost(run, stage, model))
+
+
+def cost(run: TrainingRun, stage: str, model: nn.Module) -> Cost:
+    """What a trained stage took. model: the stage's."""
+    newest = checkpoint.steps(run.out / stage)[0]
+    batch_size = checkpoint.load(newest)[1]["train_config"]["batch_size"]
+    return Cost(
+        sum(p.numel() for p in model.parameters()), minutes(run.out / f"{stage}.jsonl", batch_size),
+        checkpoint.step_of(newest), run.steps(stage),
+    )  # fmt: skip
+
+
+def models_behind(stage: str) -> list[str]:
+    """The trained models that a system needs beside its own."""
+    return [name for name in STAGES[stage].needs if name != "tokenizer"]
 
 
 def _draw(run: TrainingRun, model: nn.Module) -> Callable[[str, int, int], Tensor]:
-    """How a model draws n pictures of a caption, with its own default settings."""
+    """How a model draws n pictures of a caption, with the preset's sampling."""
     tokenizer, device, sampling = run.tokenizer(), run.device, run.preset.sampling
-    dvae, config = run.model("dvae"), cast(Any, model.config)
-    assert isinstance(dvae, DVAE)
+    has_codes = isinstance(model, (Prior, EncoderDecoder, Masked))
+    dvae = cast(DVAE, run.model("dvae")) if has_codes else None
+    length = cast(Any, model.config).text_length
+    uncond = tokenizer.empty_captions(1, length).to(device)
 
     @torch.no_grad()
     def draw(caption: str, n: int, seed: int) -> Tensor:
-        length = config.text_length
-        text = tokenizer.batch([caption], length).to(device)
-        uncond = tokenizer.empty_captions(1, length).to(device)
+        text = tokenizer.batch([caption], length).to(device)  # 1 T
         generators = candidate_generators(seed, n)
         if isinstance(model, GAN):
             return model.draw(text.expand(n, -1), model.sample_noise(generators))
         if isinstance(model, UnCLIP):
             return model.draw(text, generators)
         if isinstance(model, Masked):
-            *_, codes = sample_masked(model, text, uncond, sampling, generators)
+            steps = sample_masked(model, text, uncond, sampling, generators)
         else:
-            assert isinstance(model, (Prior, EncoderDecoder))
-            *_, codes = sample_codes(model, text, uncond, sampling, generators)
+            steps = sample_codes(cast(Prior, model), text, uncond, sampling, generators)
+        codes = deque(steps, maxlen=1).pop()  # the last has all of them
+        assert dvae is not None
         return dvae.decode(rearrange(codes, "n (h w) -> n h w", h=dvae.config.grid))
 
     return draw
 
 
 def lines_of_code(stage: str) -> int:
-    """Lines of code of a system's own modules."""
-    return sum(map(code_lines, FILES[stage]))
+    """Lines of code of a system's own modules (MODULES)."""
+    return sum(code_lines((PACKAGE / f"{m}.py").read_text("utf-8")) for m in MODULES[stage])
 
 
-def code_lines(module: str) -> int:
-    """Lines of code of a module, by its name within the package: without comments, docstrings and
-    blank lines, and each statement on as few lines as it takes."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+def code_lines(source: str) -> int:
+    """Lines of code of a module: without comments, docstrings and blank lines, and each simple
+    statement on one line, however it is laid out."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
-            node
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return len(ast.unparse(tree).splitlines()) - ast.unparse(tree).count("\n\n")
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())

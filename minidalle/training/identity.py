@@ -17,6 +17,7 @@ from minidalle.training import checkpoint, distributed
 
 # Sizes of a model that the source and the earlier stages set, and not the preset.
 DERIVED = {"image_size", "vocab_size", "codes", "grid", "look_size"}
+DERIVED_OF = {"unclip": {"embedding"}}  # that of CLIP, whose own it is
 
 
 def check_identity(out: Path, source: str, sizes: dict[str, Any]) -> None:
@@ -60,7 +61,8 @@ def check_checkpoint(
     file: Path, stage: str, metadata: dict[str, Any], source: str, sizes: dict[str, Any]
 ) -> None:
     """Raises MinidalleError where a checkpoint has another source, or its model other sizes."""
-    model = {k: v for k, v in metadata["model_config"].items() if k not in DERIVED}
+    derived = DERIVED | DERIVED_OF.get(stage, set())
+    model = {k: v for k, v in metadata["model_config"].items() if k not in derived}
     is_known = isinstance(sizes.get(stage), dict)  # not with --init, which has hashes of weights
     known = metadata.get("source", source), {stage: model} if is_known else {}
     _check_same(file, known, (source, sizes))
@@ -71,7 +73,8 @@ def _check_same(path: Path, known: tuple[str, dict], now: tuple[str, dict]) -> N
     if known[0] != now[0]:
         raise MinidalleError(
             f"{path} is trained on {known[0]}, and this is {now[0]}: give it the same --data,"
-            " --caption-column and --crop again, or choose another --out"
+            " --caption-column and --crop again (of the storybook, --seed and --lone), or choose"
+            " another --out"
         )
     sizes = json.loads(json.dumps(now[1]))  # as a file gives it back: tuples are lists
     if difference := _difference(known[1], sizes):

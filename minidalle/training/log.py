@@ -2,7 +2,9 @@
 loss, for the curves."""
 
 import json
+import math
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from minidalle.files import write_file
@@ -30,9 +32,27 @@ def append_record(log: Path, record: Record) -> None:
         warnings.warn(f"cannot write {log}: {error.strerror}; its line is lost", stacklevel=2)
 
 
+def mean_speed(records: Iterable[Record]) -> Iterator[Record]:
+    """The same records, each with the mean speed of the steps since the last multiple of twenty.
+
+    Some steps take longer than others, such as a GAN's every sixteenth: one step in twenty would
+    not speak for all of them.
+    """
+    seconds, n = 0.0, 0  # per picture, summed over steps
+    for record in records:
+        seconds, n = seconds + 1 / record.images_per_second, n + 1
+        yield record._replace(images_per_second=n / seconds)
+        if record.step % LOG_EVERY == 0:
+            seconds, n = 0.0, 0
+
+
 def minutes(log: Path, batch_size: int) -> float:
-    """How long a training took by its log, interruptions left out."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    """How long a training took by its log, interruptions left out; 0 where it has no log.
+
+    Each line stands for the twenty steps up to it; damaged lines are left out.
+    """
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    records = [json.loads(line) for line in lines if math.isfinite(_step(line))]
     records = [record for record in records if record["step"] % LOG_EVERY == 0]
     return sum(LOG_EVERY * batch_size / r["images_per_second"] for r in records) / 60
 

@@ -35,7 +35,7 @@ from minidalle.training.config import TrainConfig
 from minidalle.training.early_stopping import EarlyStopping, validation_loss
 from minidalle.training.growing import grow_tokenizer
 from minidalle.training.identity import check_checkpoint, check_identity, weights_digest
-from minidalle.training.log import LOG_EVERY, append_record, start_log
+from minidalle.training.log import LOG_EVERY, append_record, mean_speed, start_log
 from minidalle.training.presets import Preset
 from minidalle.training.stage import Inputs
 from minidalle.training.stages import STAGES
@@ -70,7 +70,7 @@ class TrainingRun:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of this directory, trained if there is none yet."""
         file = self.out / "tokenizer.json"
-        self._check_identity()
+        self.check_identity()
         if not file.exists() and distributed.is_main_process():
             if self.init is None:
                 captions = self._captions(self.preset.captions)
@@ -131,7 +131,8 @@ class TrainingRun:
             sizes |= {name: weights_digest(getattr(self.init, name)) for name in MODELS}
         return sizes
 
-    def _check_identity(self) -> None:
+    def check_identity(self) -> None:
+        """Raises MinidalleError where the directory has another source or other sizes."""
         check_identity(self.out, self.source.name, self._sizes())
 
     def _learnt_from(self, stage: str) -> dict[str, str]:
@@ -177,7 +178,7 @@ class TrainingRun:
             self.tokenizer()
             return
         self.check(stage)
-        self._check_identity()
+        self.check_identity()
         directory = self.out / stage
         is_main = distributed.is_main_process()  # the one that writes
         opened = checkpoint.CheckpointDirectory(directory) if is_main else nullcontext()
@@ -214,7 +215,7 @@ class TrainingRun:
                     checkpoints.save(state.step, tensors | best, metadata | looks | origin)
 
             try:
-                for record in fit(state, objective):
+                for record in mean_speed(fit(state, objective)):
                     record = stopping.look(record, state.ema)
                     if is_main and (record.step % LOG_EVERY == 0 or record.validation is not None):
                         append_record(log, record)

@@ -22,6 +22,7 @@ Q, D, S = "quantize", "dvae", "sampling"
 K, C, R = "tokenizer", "clip", "training/trainer"
 M, MS, MT = "baselines/masked", "baselines/masked_sampling", "baselines/masked"
 G, V = "baselines/gan", "baselines/adversarial"
+SUM, CMP, RUNS = "evaluation/summary", "evaluation/compare", "evaluation/runs"
 FLOW, NETS, UNCLIP = "baselines/flow", "baselines/denoisers", "baselines/unclip"
 
 FAULTS = [
@@ -409,4 +410,36 @@ FAULTS = [
           "strata = rng.sample(range(n), n)", "strata = range(n)", MT),
     Fault("a hidden code weighs more in a microbatch with few", "training/baseline_objectives",
           "losses._replace(total=losses.total * (share * n / len(rows)))", "losses", MT),
+    # --- comparing systems
+    Fault("seeds that are not resampled", SUM, "((rows @ values) * columns)",
+          "((s * values.mean(0)) * columns)", SUM),
+    Fault("captions that are not resampled", SUM, "((rows @ values) * columns)",
+          "(rows @ values)", SUM),
+    Fault("lowest and highest exchanged", SUM, "_estimate(min(values), max(values), values)",
+          "_estimate(max(values), min(values), values)", SUM),
+    Fault("the captions of all other skills", SUM, "if other == skill]", "if other != skill]", SUM),
+    Fault("half a training that looks whole", SUM, "any(c.step < c.steps for c in costs)",
+          "all(c.step < c.steps for c in costs)", SUM),
+    Fault("FID of the wrong split", CMP, 'if split == "validation":',
+          'if split == "compositions":', CMP),
+    Fault("the warm-up counts", CMP, "statistics.median(taken[1:])", "statistics.median(taken)",
+          CMP),
+    Fault("a mean that one slow round spoils", CMP, "statistics.median(taken[1:])",
+          "statistics.fmean(taken[1:])", CMP),
+    Fault("one drawing is always the same", CMP, "systems[k].draw(caption, 1, seed + i)",
+          "systems[k].draw(caption, 1, seed)", CMP),
+    Fault("docstrings count as code", "evaluation/systems", "node.body = node.body[1:]",
+          "node.body = node.body", CMP),
+    Fault("runs of different worlds are compared", RUNS,
+          "replace(world_a, seed=0) != replace(world_b, seed=0)", "False", RUNS),
+    Fault("one seed counts twice", RUNS, "world_a.seed == world_b.seed", "False", RUNS),
+    Fault("the seed does not reach the data", "cli/train",
+          "Storybook(image_size, args.seed, args.lone)", "Storybook(image_size, 0, args.lone)",
+          "cli/seed"),
+    Fault("the seed does not reach the weights", "cli/train",
+          "batch_size=args.batch_size, seed=args.seed", "batch_size=args.batch_size", "cli/seed"),
+    Fault("one step speaks for twenty", "training/log",
+          "yield record._replace(images_per_second=n / seconds)", "yield record", "training/log"),
+    Fault("columns as wide as their characters", "cli/table", 'in "WF" else 1', 'in "" else 1',
+          "cli/table"),
 ]  # fmt: skip
