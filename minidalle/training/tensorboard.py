@@ -97,7 +97,7 @@ class TensorBoard:
             text = tokenizer.batch([caption], length).to(self.run.device)
             empty = tokenizer.empty_captions(1, length).to(self.run.device)
             *_, codes = sample_codes(
-                model, text, empty, SamplingConfig(temperature=0.7), candidate_generators(0, 2)
+                model, text, empty, SamplingConfig(), candidate_generators(0, 2)
             )
             drawn.append(dvae.decode(rearrange(codes, "n (h w) -> n h w", h=model.config.grid)))
         self._show("drawings", rearrange(torch.stack(drawn), "m n c h w -> c (n h) (m w)"), step)
