@@ -41,7 +41,7 @@ CAPTIONS = [  # chosen before the first look
     "a white cat to the left of a purple house by the sea",
     "一只棕色的大熊在雪地里",
 ]
-MOMENTS = [30, 100, 300, 1000, 3000, 10_000, 20_000]
+MOMENTS = [30, 100, 300, 1000, 3000, 6000, 12_000]
 SEED = 0
 OUT = Path(__file__).parents[2] / "data" / "half-trained"
 
