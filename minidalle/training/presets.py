@@ -109,7 +109,7 @@ FULL = Preset(
             steps=12_000, batch_size=16, lr=3e-3, muon_lr=0.02, warmup_steps=500, **PRIOR_OPTIMIZER
         ),
         "clip": TrainConfig(
-            steps=18_000, batch_size=48, lr=5e-4, warmup_steps=100, **_CLIP_OPTIMIZER
+            steps=10_000, batch_size=48, lr=5e-4, warmup_steps=100, **_CLIP_OPTIMIZER
         ),
         **baseline_presets.TRAINING,
     },
