@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from minidalle.cli.main import main
-from minidalle.cli.train import _names
+from minidalle.cli.main import main, parser
+from minidalle.cli.train import _names, _training_run
 from minidalle.training import checkpoint
+from minidalle.world.storybook import Storybook
 from tests.cli.test_commands import last_line
 
 SMOKE = ["--preset", "smoke", "--device", "cpu"]
@@ -29,6 +30,14 @@ def test_stages_are_trained_in_the_order_in_which_they_learn():
     assert _names(["tokenizer"]) == ["tokenizer"]
 
 
+def test_options_reach_the_source_and_every_stage(tmp_path):
+    """Catches a seed that reaches the weights but not the data, or the other way round."""
+    command = ["train", "gan", "--seed", "3", "--lone", *SMOKE, "--out", str(tmp_path)]
+    run = _training_run(parser().parse_args(command), torch.device("cpu"), is_main=True)
+    assert run.source == Storybook(48, seed=3, lone=True)
+    assert {config.seed for config in run.preset.training.values()} == {3}
+
+
 @pytest.fixture(scope="module")
 def lone(tmp_path_factory):
     """Three stages at seed 1, named in another order."""
@@ -38,7 +47,7 @@ def lone(tmp_path_factory):
 
 
 def test_every_stage_follows_the_seed_and_the_run_records_it(lone, tmp_path):
-    """Catches a seed that reaches the weights but not the data, or one stage alone."""
+    """Catches a stage of its own seed, and a run that does not say which it is."""
     source = json.loads((lone / "run.json").read_text())["source"]
     assert source.endswith("seed 1, lone things")
     assert train("dvae", "gan", "--lone", out=tmp_path) == 0
