@@ -20,7 +20,7 @@ QUESTIONS = {
     "licence": "Under which licence may others use it?",
     "data": "On which pictures was it trained, and who owns them?",
     "pixels": "How many pixels are its pictures across?",
-    "parameters": "How many parameters have its three models, in millions?",
+    "parameters": "How many parameters do its three models have, in millions?",
     "codes": "How many codes has its codebook?",
     "bytes": "How many bytes are its files?",
     "fingerprint": "How does the SHA-256 of the prior's weights begin (8 digits or more)?",
