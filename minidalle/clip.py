@@ -8,7 +8,8 @@ L = exp(s) · similarities, B × B,
 
     loss = ½ · cross-entropy(rows of L, diagonal) + ½ · cross-entropy(columns of L, diagonal)
 
-Both halves are needed: with one alone, a caption that fits every picture costs nothing.
+Both halves are needed: rows alone overlook a picture that is near every caption, and columns alone
+a caption that is near every picture.
 DALL·E samples many candidates and keeps those that CLIP ranks first (Ramesh et al. 2021, §2.6).
 
 Shapes: B batch, P patches, T text tokens, D width, E embedding, S sequence of a tower.

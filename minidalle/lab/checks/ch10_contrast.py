@@ -77,7 +77,7 @@ COSINES = Task(
         Mistake("The numbers of a column are normalised, and those of a vector should be.",
                 lambda a, b: F.normalize(a, dim=0) @ F.normalize(b, dim=0).T),
         Mistake("Only one side has length 1.", lambda a, b: F.normalize(a, dim=-1) @ b.T),
-        Mistake("The table is turned: a picture a row, a caption a column.",
+        Mistake("The table is turned: one row per picture, one column per caption.",
                 lambda a, b: F.normalize(b, dim=-1) @ F.normalize(a, dim=-1).T),
         Mistake("Divided by the squared length.",
                 lambda a, b: (a / a.square().sum(-1, keepdim=True)) @ (
@@ -122,7 +122,7 @@ CONTRASTIVE_LOSS = Task(
                 " F.cross_entropy.",
                 lambda i, t, s: -((s * i @ t.T).softmax(1).log().diag() + (s * i @ t.T).softmax(
                     0).log().diag()).mean() / 2),
-        Mistake("One-sided: each picture finds its caption, but a caption that is near everything"
+        Mistake("One-sided: each picture finds its caption, but a picture that is near everything"
                 " goes unpunished.", lambda i, t, s: _halves(i, t, s)[0]),
         Mistake("One-sided: each caption finds its picture, but not the other way round.",
                 lambda i, t, s: _halves(i, t, s)[1]),
