@@ -248,8 +248,8 @@ def test_train_on_a_folder_makes_a_bundle(tmp_path, capsys):
 def test_a_signal_ends_the_step_saves_and_resumes(tmp_path, number, status):
     """A real process, a real signal, in the middle of training."""
     out = tmp_path / "run"
-    env = {**os.environ, "MINIDALLE_PRESET": "class"}
-    command = [*COMMAND, "train", "dvae", "--out", str(out), "--device", "cpu"]
+    env = {**os.environ, "MINIDALLE_PRESET": "smoke"}
+    command = [*COMMAND, "train", "dvae", "--steps", "100000", "--out", str(out), "--device", "cpu"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
         deadline = time.monotonic() + 120
         said = ""

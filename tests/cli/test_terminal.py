@@ -20,6 +20,7 @@ from minidalle.training.run import TrainingRun
 from minidalle.world.storybook import Storybook
 
 COMMAND = [sys.executable, "-m", "minidalle"]
+LONG_TRAINING = ["train", "dvae", "--preset", "smoke", "--steps", "100000", "--device", "cpu"]
 
 
 def start(*arguments, **options):
@@ -37,7 +38,7 @@ def wait_for_log(log, process, seconds=120):
 def test_a_closed_terminal_saves(tmp_path):
     """SIGHUP: catches up to 499 steps that are lost with an ssh connection."""
     controller, terminal = pty.openpty()
-    process = start("train", "dvae", "--preset", "class", "--out", str(tmp_path), "--device", "cpu",
+    process = start(*LONG_TRAINING, "--out", str(tmp_path),
                     stdout=terminal, stderr=terminal, stdin=terminal)  # fmt: skip
     os.close(terminal)
     try:
@@ -52,7 +53,7 @@ def test_a_closed_terminal_saves(tmp_path):
 
 
 def test_sigusr1_saves_and_continues(tmp_path):
-    process = start("train", "dvae", "--preset", "class", "--out", str(tmp_path), "--device", "cpu",
+    process = start(*LONG_TRAINING, "--out", str(tmp_path),
                     stderr=subprocess.PIPE)  # fmt: skip
     try:
         wait_for_log(tmp_path / "dvae.jsonl", process)

@@ -195,7 +195,8 @@ def test_going_on_with_another_number_says_that_it_is_not_bit_exact(trained):
 def test_a_signal_saves_and_a_death_ends_all(tmp_path):
     """SIGTERM to torchrun: both finish the step, one saves. --resume goes on from there. SIGKILL to
     one of the two: the other ends within a minute, nothing is left behind, the checkpoint loads."""
-    command = [*TORCHRUN, *TRAIN, "dvae", "--preset", "class", "--device", "cpu", "--resume"]
+    training = ["dvae", "--preset", "smoke", "--steps", "100000", "--device", "cpu", "--resume"]
+    command = [*TORCHRUN, *TRAIN, *training]
     log = tmp_path / "dvae.jsonl"
 
     def start():
