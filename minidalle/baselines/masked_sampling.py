@@ -62,7 +62,7 @@ def schedule(cells: int, passes: int) -> list[int]:
     passes, left = min(passes, cells), [cells]
     for t in range(1, passes + 1):
         rest = math.floor(math.cos(math.pi * t / (2 * passes)) * cells)
-        left.append(max(passes - t, min(rest, left[-1] - 1)))
+        left.append(min(rest, left[-1] - 1))
     return left[1:] or [0]
 
 
