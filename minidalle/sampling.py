@@ -55,11 +55,14 @@ def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
         kept = logits.topk(config.top_k).indices
         logits = torch.full_like(logits, -torch.inf).scatter(-1, kept, logits.gather(-1, kept))
     if config.top_p is not None and config.top_p < 1:
-        ordered, order = logits.sort(descending=True)
-        p = ordered.softmax(-1)
+        p = logits.softmax(-1)
+        # Codes below (1 - p) / K weigh less than 1 - p together: none is kept, so none is sorted.
+        n = int((p > (1 - config.top_p) / p.shape[-1]).sum(-1).max())
+        ordered, order = logits.topk(n)
+        p = p.gather(-1, order)
         before = p.cumsum(-1) - p  # 0 for the most likely code, which therefore always stays
         ordered = ordered.masked_fill(before >= config.top_p, -torch.inf)
-        logits = torch.empty_like(logits).scatter(-1, order, ordered)
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, order, ordered)
     return logits
 
 
