@@ -20,6 +20,12 @@ from minidalle.tensors import to_uint8
 GAP, LINE, LETTERS = 8, 15, 12  # CSS pixels: between pictures, of a line, of a font
 SHARP = 2  # pixels of a PNG per CSS pixel: text is sharp on any screen
 FRAME = "#D55E00"
+# A mark at the beginning of a title is drawn, since few fonts have it: corners, 0 … 1, and colour.
+MARKS: dict[str, tuple[tuple[tuple[float, float], ...], str]] = {
+    "✓": (((0, 0.55), (0.35, 0.9), (1, 0.1)), "#009E73"),
+    "✗": (((0.05, 0.1), (0.95, 0.9), (0.5, 0.5), (0.95, 0.1), (0.05, 0.9)), "#D55E00"),
+}
+MARK = 13  # CSS pixels: the width that a mark takes
 _FEW_GREYS = [round(grey / 85) * 85 for grey in range(256)]  # a fifth off the bytes of a grid
 Frame = tuple[float, float, float, float]  # x0, y0, x1, y1 as shares of a picture, 0 … 1
 
@@ -76,27 +82,32 @@ class Grid(Shown):
         sheet = Image.new("RGB", (width * SHARP, total * SHARP), PAPER)
         draw, y = ImageDraw.Draw(sheet), 0
         for pngs, titles, height in rows:
-            for column, (png, lines) in enumerate(zip(pngs, titles, strict=True)):
-                self._paste(sheet, draw, png, lines, (column * (self.side + GAP), y))
+            for column, (png, title) in enumerate(zip(pngs, titles, strict=True)):
+                self._paste(sheet, draw, png, *title, (column * (self.side + GAP), y))
             y += height
         # A palette loses nothing below 256 colours, and a third of the bytes.
         small = sheet.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         return png_bytes(small), width
 
-    def _rows(self) -> Iterator[tuple[Sequence[bytes], list[list[str]], int]]:
-        """For each row its PNGs, their titles in lines, and its height in CSS pixels."""
+    def _rows(self) -> Iterator[tuple[Sequence[bytes], list[tuple[str, list[str]]], int]]:
+        """For each row its PNGs, their titles (mark and lines), and its height in CSS pixels."""
         for i in range(0, len(self.pngs), self.columns):
             pngs = self.pngs[i : i + self.columns]
-            titles = [
-                [line for part in title.split("\n") for line in wrap(part, self.side * SHARP)]
-                for title in self.titles[i : i + self.columns]
-            ]
+            titles = [self._lines(title) for title in self.titles[i : i + self.columns]]
             tallest = max(self._size(png)[1] for png in pngs)
-            yield pngs, titles, tallest + max(map(len, titles)) * LINE + GAP
+            yield pngs, titles, tallest + max(len(lines) for _, lines in titles) * LINE + GAP
+
+    def _lines(self, title: str) -> tuple[str, list[str]]:
+        """The mark of a title, or "", and the lines beside it."""
+        mark = title[:1] if title[:1] in MARKS else ""
+        room = SHARP * (self.side - (MARK if mark else 0))
+        rest = title[len(mark) :].lstrip()
+        lines = [line for part in rest.split("\n") for line in wrap(part, room)]
+        return mark, lines or [""] * len(mark)
 
     def _paste(
-        self, sheet: Image.Image, draw: ImageDraw.ImageDraw, png: bytes, lines: list[str],
-        at: tuple[int, int],
+        self, sheet: Image.Image, draw: ImageDraw.ImageDraw, png: bytes, mark: str,
+        lines: list[str], at: tuple[int, int],
     ) -> None:  # fmt: skip
         width, height = (SHARP * n for n in self._size(png))
         x, y = (SHARP * n for n in at)
@@ -106,11 +117,17 @@ class Grid(Shown):
             x0, y0, x1, y1 = _scale(self.frame, width, height)
             corners = (x + x0, y + y0, x + x1 - 1, y + y1 - 1)
             draw.rectangle(corners, outline=FRAME, width=2 * SHARP)
-        top = y + height
+        top, indent = y + height, SHARP * MARK if mark else 0
         for n, line in enumerate(lines):
-            write(draw, (x, top + SHARP * (n * LINE + 1)), line, LETTERS * SHARP, width=width)
+            at = (x + indent, top + SHARP * (n * LINE + 1))
+            write(draw, at, line, LETTERS * SHARP, width=width - indent)
         box = (x, top, x + width, top + SHARP * (len(lines) * LINE + 1))
         sheet.paste(sheet.crop(box).convert("L").point(_FEW_GREYS), box)
+        if mark:
+            strokes, colour = MARKS[mark]
+            size, left, upper = 9 * SHARP, x + SHARP, top + 4 * SHARP
+            path = [(left + u * size, upper + v * size) for u, v in strokes]
+            draw.line(path, colour, 2 * SHARP, "curve")
 
 
 def _scale(frame: Frame, width: int, height: int) -> tuple[int, int, int, int]:

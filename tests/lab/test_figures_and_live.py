@@ -28,7 +28,7 @@ from minidalle.lab import (
     watch,
 )
 from minidalle.lab.figures import Picture, as_uint8
-from minidalle.lab.grids import wrap
+from minidalle.lab.grids import MARK, SHARP, wrap
 from minidalle.lab.maps import BOXES
 
 
@@ -104,6 +104,24 @@ def test_a_grid_is_one_png_of_whole_pixels_with_titles():
     assert (sheet[-20:, 112:] == 255).all()  # the third picture has no neighbour
     plain, _ = pictures([image] * 3, columns=2, side=48).as_png()
     assert Image.open(io.BytesIO(plain)).height < len(sheet)
+
+
+@pytest.mark.parametrize(("mark", "colour"), [("✓", (0, 158, 115)), ("✗", (213, 94, 0))])
+def test_marks_are_drawn_and_leave_the_words_in_their_font(mark, colour):
+    """Catches a mark that pushes its line, and no other, into a font that happens to have it."""
+    words, room = "a red car on the grass", MARK * SHARP
+    images = [np.zeros((8, 8, 3), np.uint8)]
+    marked, plain = (
+        np.asarray(
+            Image.open(io.BytesIO(pictures(images, [t], side=200).as_png()[0])).convert("RGB")
+        )
+        for t in (f"{mark} {words}", words)
+    )
+    below = 200 * SHARP
+    assert (np.abs(marked[below:, :room] - np.array(colour)).max(-1) < 8).sum() > 20
+    assert np.array_equal(marked[below:, room:], plain[below:, :-room])
+    alone = Image.open(io.BytesIO(pictures(images, [mark], side=200).as_png()[0]))
+    assert alone.height > below
 
 
 def test_long_titles_are_wrapped_and_whole():
