@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from minidalle.contact_sheet import PAPER, choose_font, font, label, write
-from minidalle.lab.shown import Shown, data_address, png_bytes
+from minidalle.lab.shown import Shown, data_address, png_bytes, with_palette
 from minidalle.tensors import to_uint8
 
 GAP, LINE, LETTERS = 8, 15, 12  # CSS pixels: between pictures, of a line, of a font
@@ -85,9 +85,7 @@ class Grid(Shown):
             for column, (png, title) in enumerate(zip(pngs, titles, strict=True)):
                 self._paste(sheet, draw, png, *title, (column * (self.side + GAP), y))
             y += height
-        # A palette loses nothing below 256 colours, and a third of the bytes.
-        small = sheet.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        return png_bytes(small), width
+        return png_bytes(with_palette(sheet)), width
 
     def _rows(self) -> Iterator[tuple[Sequence[bytes], list[tuple[str, list[str]]], int]]:
         """For each row its PNGs, their titles (mark and lines), and its height in CSS pixels."""
@@ -183,8 +181,5 @@ def pictures(
     alt = alt or (f"{len(images)} pictures: {named}" if named else f"{len(images)} pictures")
     own = max(image.shape[1] for image in images)
     side = max(1, round(side / own)) * own if own <= 1.5 * side else side
-    pngs = tuple(
-        png_bytes(Image.fromarray(image).quantize(128, dither=Image.Dither.NONE))
-        for image in images
-    )
+    pngs = tuple(png_bytes(with_palette(Image.fromarray(image))) for image in images)
     return Grid(pngs, tuple(titles), alt, min(columns, len(images)), side, frame)
