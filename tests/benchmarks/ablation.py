@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from minidalle.datasets.views import HeldOut
 from minidalle.dvae import DVAE
 from minidalle.files import fingerprint, to_json, write_file
 from minidalle.prior import Prior
-from minidalle.sampling import SamplingConfig
 from minidalle.training.presets import CLASS, Preset, preset
 from minidalle.training.run import TrainingRun
 from minidalle.training.stage import Inputs
@@ -44,7 +43,7 @@ from tests.benchmarks.trials import begin, decode, draw, image_loss, missing, sh
 OUT = Path(__file__).parents[2] / "data" / "reports" / "ablation.json"
 BOOK, LONE, STAGE = Storybook(), Storybook(lone=True), STAGES["prior"]
 MINUTES, PICTURES, CAPTIONS, TIMED = 20.0, 256, 100, 8
-SAMPLING = SamplingConfig(temperature=0.9)
+SAMPLING = CLASS.sampling
 AT = 20_000  # the first held-out picture that is counted: those before it have chosen the recipe
 
 PRIOR, TRAINING = CLASS.models["prior"], CLASS.training["prior"]
@@ -131,7 +130,7 @@ def main() -> None:
     settings = {
         "minutes": args.minutes, "batch_size": TRAINING.batch_size, "width": PRIOR.width,
         "layers": PRIOR.layers, "captions": args.captions, "pictures": PICTURES,
-        "temperature": SAMPLING.temperature, "dvae": fingerprint(weights)["sha256"],
+        "sampling": asdict(SAMPLING), "dvae": fingerprint(weights)["sha256"],
     }  # fmt: skip
     report = begin(args.out, settings)
     if "seconds_per_update" not in report:
