@@ -29,7 +29,7 @@ from minidalle.lab.source import show_source
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-LIMIT = 1800  # seconds for one cell
+LIMIT = 3600  # seconds for one cell, on the slowest machine
 
 
 def run(path: Path, preset: str = "class") -> nbformat.NotebookNode:
