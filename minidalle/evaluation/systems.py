@@ -12,6 +12,7 @@ All are trained in one run directory, on the same pictures, captions, tokenizer 
 import ast
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -117,7 +118,8 @@ def _draw(run: TrainingRun, model: nn.Module) -> Callable[[str, int, int], Tenso
         if isinstance(model, UnCLIP):
             return model.draw(text, generators)
         if isinstance(model, Masked):
-            steps = sample_masked(model, text, uncond, sampling, generators)
+            # In each of many cells a thing's first code is unlikely, and top-p would remove it.
+            steps = sample_masked(model, text, uncond, replace(sampling, top_p=None), generators)
         else:
             steps = sample_codes(cast(Prior, model), text, uncond, sampling, generators)
         codes = deque(steps, maxlen=1).pop()  # the last has all of them
