@@ -31,7 +31,7 @@ from tqdm import tqdm
 from minidalle.bundle import default_bundle
 from minidalle.clip import rerank
 from minidalle.describing import describe_picture
-from minidalle.editing import as_input, edit, estimate_noise, observe, repair
+from minidalle.editing import MIN_SIGMA, as_input, edit, estimate_noise, observe, repair
 from minidalle.errors import MinidalleError
 from minidalle.files import fingerprint, read_file, to_json, write_file
 from minidalle.pipeline import MiniDALLE
@@ -47,6 +47,12 @@ from tests.benchmarks.trials import begin, missing
 OUT = Path(__file__).parents[2] / "data" / "reports" / "editing.json"
 BOOK, SPLIT, EDITED, REPAIRED, CANDIDATES = Storybook(), "validation", 200, 100, 16
 Shares = dict[str, float]
+# Of the fact that was to change and the facts that were to stay, what is counted.
+VERDICTS: dict[str, Callable[[bool, bool], bool]] = {
+    "changed": lambda changed, kept: changed,
+    "kept": lambda changed, kept: kept,
+    "all": lambda changed, kept: changed and kept,
+}
 
 
 class Edit(NamedTuple):
@@ -61,12 +67,13 @@ def edits(field: str) -> Iterator[Edit]:
     """Scenes with one fact of one thing changed. A new pair of kind and colour is never a held-out
     one, since composition is measured elsewhere; groups have no single thing to point at."""
     for index in count():
-        before, rng = BOOK.scene(SPLIT, index).facts, random.Random(f"{field} {index}")
+        scene, rng = BOOK.scene(SPLIT, index), random.Random(f"{field} {index}")
+        before, split = scene.facts, split_of(scene)
         if before.is_group:
             continue
         others = [facts for changed, facts in mutations(before) if changed == field]
         for after in rng.sample(others, len(others)):
-            if split_of(lay_out(complete(after, rng), rng)) == split_of(BOOK.scene(SPLIT, index)):
+            if split_of(lay_out(complete(after, rng), rng)) == split:
                 pairs = zip(before.things, after.things, strict=True)
                 yield Edit(index, next(old for old, new in pairs if old != new), after)
                 break
@@ -111,13 +118,6 @@ def edited(model: MiniDALLE, field: str) -> Shares:
     }
 
 
-VERDICTS: dict[str, Callable[[bool, bool], bool]] = {
-    "changed": lambda changed, kept: changed,
-    "kept": lambda changed, kept: kept,
-    "all": lambda changed, kept: changed and kept,
-}
-
-
 def damage(image: np.ndarray, noise: float, scratched: bool, seed: int) -> tuple[np.ndarray, ...]:
     """A damaged copy, and where it is whole: uint8 S S 3 and bool S S."""
     rng, whole = np.random.default_rng(seed), np.ones(image.shape[:2], bool)
@@ -146,7 +146,8 @@ def repaired(model: MiniDALLE, noise: float, scratched: bool) -> Shares:
         facts, original = BOOK.scene(SPLIT, index).facts, BOOK.image(SPLIT, index)
         damaged, whole = damage(original, noise, scratched, index)
         x, visible = as_input(model, damaged), torch.from_numpy(whole)
-        sigma = max(0.05, estimate_noise(model.dvae, x[0], visible, looks))
+        holes = None if whole.all() else whole
+        sigma = max(MIN_SIGMA, estimate_noise(model.dvae, x[0], visible, looks))
         likely = observe(model.dvae, x[0], sigma, visible, looks).argmax(1).view(1, grid, grid)
         images = {
             "damaged": damaged,
@@ -154,15 +155,11 @@ def repaired(model: MiniDALLE, noise: float, scratched: bool) -> Shares:
             "likelihood alone": to_uint8(model.dvae.decode(likely))[0],
         }
         for name, caption in (("prior", ""), ("prior and caption", said(facts))):
-            images[name] = repair(model, damaged, caption, visible=visible_of(whole),
+            images[name] = repair(model, damaged, caption, visible=holes,
                                   seed=index).images[0]  # fmt: skip
         for name, image in images.items():
             found.setdefault(name, []).append(judge.score(image, facts).right)
     return {name: mean(right) for name, right in found.items()}
-
-
-def visible_of(whole: np.ndarray) -> np.ndarray | None:
-    return None if whole.all() else whole
 
 
 def described(model: MiniDALLE) -> Shares:

@@ -46,7 +46,7 @@ def test_anatomy(path):
 def test_cells_are_short(path):
     notebook, code = read(path), cells(path, "code")
     assert 35 <= len(notebook.cells) <= 60
-    assert path.stat().st_size <= 600_000
+    assert path.stat().st_size <= 600_000  # some forty pictures; a hosting site shows them at once
     for source in code:
         lines = source.splitlines()
         assert len(lines) <= 15 and max(map(len, lines)) <= 76, source
